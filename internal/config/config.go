@@ -1,0 +1,189 @@
+package config
+
+// Config is everything that train.yaml can say. The comment of a field is its documentation: docs/configuration.md
+// is written from this file (go test ./internal/config -update), the key is the field's json tag, the default comes from
+// Default. Tags: enum lists the values a string may have; cfg holds options: "null" (an empty value means the
+// default), "path" (a leading ~/ is expanded), "resume" (a run that is resumed may change it, issue 3).
+//
+// Names and meanings are those of TrainingArguments (transformers 5) unless the comment says otherwise.
+type Config struct {
+	// Directory of the model as from_pretrained reads it (config.json, weights, tokenizer files). Required.
+	Model string `json:"model" cfg:"path"`
+	// Directory that receives checkpoints, metrics.jsonl, logs and the final model. Required.
+	OutputDir string `json:"output_dir" cfg:"path,resume"`
+
+	// Text files to train on: a path or glob pattern, or a list of them. Required.
+	Data Strings `json:"data" cfg:"path"`
+	// What one document is: a whole file, a paragraph (blank lines between), or a line.
+	TextUnit string `json:"text_unit" enum:"file|paragraph|line"`
+	// Where sentences end: at each line's end, or found from punctuation (auto). Empty: sentences are not marked.
+	SentenceUnit string `json:"sentence_unit" enum:"|line|auto" cfg:"null"`
+	// What one training sample is: a window of max_seq_length tokens, a sentence, or a document (cut if longer).
+	SampleUnit string `json:"sample_unit" enum:"window|sentence|document"`
+	// Text held out for evaluation: a path or pattern, a list of them, or named sets as a map from name to path(s).
+	// A named set is reported as eval_<name>_loss.
+	EvalData EvalData `json:"eval_data" cfg:"null,path,resume"`
+	// What happens to text that is not UTF-8: strict stops with the file and offset, replace puts U+FFFD in its place.
+	EncodingErrors string `json:"encoding_errors" enum:"strict|replace"`
+	// Directory that keeps the token shards made from the text. Default: .ddprun/shards in output_dir.
+	ShardsDir string `json:"shards_dir" cfg:"null,path,resume"`
+	// Order of the samples: permuted anew each epoch, or as they stand in the text.
+	DataOrder string `json:"data_order" enum:"shuffled|corpus"`
+
+	// Training objective. mlm: masked language modelling (BERT 3.1).
+	Objective string `json:"objective" enum:"mlm"`
+	// Probability that a token (with whole_word_mask, a word) is selected for prediction; above 0, at most 1.
+	MLMProbability float64 `json:"mlm_probability"`
+	// Share of the selected tokens that is replaced by the mask token, 0 to 1.
+	MaskReplaceProb float64 `json:"mask_replace_prob"`
+	// Share of the selected tokens that is replaced by a random token, 0 to 1. The rest stays as it is.
+	RandomReplaceProb float64 `json:"random_replace_prob"`
+	// Select whole words instead of single tokens.
+	WholeWordMask bool `json:"whole_word_mask"`
+	// Longest sample in tokens, special tokens included. 0: what the model's position embeddings allow.
+	MaxSeqLength int `json:"max_seq_length" cfg:"null"`
+
+	// Samples in a micro-batch, which passes through the model at once.
+	PerDeviceTrainBatchSize int `json:"per_device_train_batch_size"`
+	// Samples in a micro-batch of the evaluation.
+	PerDeviceEvalBatchSize int `json:"per_device_eval_batch_size" cfg:"resume"`
+	// Samples in a step over all ranks; a multiple of per_device_train_batch_size, independent of the number of ranks.
+	// 0: per_device_train_batch_size x gradient_accumulation_steps x ranks.
+	GlobalBatchSize int `json:"global_batch_size" cfg:"null"`
+	// Micro-batches that each rank adds up in a step, when global_batch_size does not fix their number.
+	GradientAccumulationSteps int `json:"gradient_accumulation_steps"`
+	// Leave out the last step of an epoch where it has fewer samples than the others.
+	DataloaderDropLast bool `json:"dataloader_drop_last"`
+
+	// Passes over the data; a fraction is possible.
+	NumTrainEpochs float64 `json:"num_train_epochs" cfg:"resume"`
+	// Steps (optimizer updates) in all; above 0 it takes the place of num_train_epochs.
+	MaxSteps int64 `json:"max_steps" cfg:"resume"`
+
+	// Peak learning rate of AdamW.
+	LearningRate float64 `json:"learning_rate"`
+	// Course of the learning rate after warm-up.
+	LRSchedulerType string `json:"lr_scheduler_type" enum:"linear|cosine|constant|constant_with_warmup|warmup_stable_decay"`
+	// Details of the course: a map of num_cycles (cosine, warmup_stable_decay; default 0.5), min_lr_ratio and
+	// num_decay_steps (warmup_stable_decay, which needs the latter), named as in transformers' schedules.
+	LRSchedulerKwargs LRSchedulerKwargs `json:"lr_scheduler_kwargs" cfg:"null"`
+	// Linear warm-up: a number of steps if 1 or more, a share of all steps if below 1.
+	WarmupSteps float64 `json:"warmup_steps"`
+	// AdamW's weight decay. Biases and normalisation weights are spared, as in Trainer.
+	WeightDecay float64 `json:"weight_decay"`
+	// AdamW's decay rate of the first moment, 0 to below 1.
+	AdamBeta1 float64 `json:"adam_beta1"`
+	// AdamW's decay rate of the second moment, 0 to below 1.
+	AdamBeta2 float64 `json:"adam_beta2"`
+	// AdamW's term for numerical stability.
+	AdamEpsilon float64 `json:"adam_epsilon"`
+	// Largest global norm of the gradient; a longer gradient is scaled down to it. 0: no clipping.
+	MaxGradNorm float64 `json:"max_grad_norm"`
+	// Steps in a row with a loss or gradient that is not finite after which the run ends. Each such step is skipped
+	// and logged. (A name of ddprun.)
+	MaxNonfiniteSteps int `json:"max_nonfinite_steps"`
+
+	// Seed of everything random but what the next two keys seed.
+	Seed int64 `json:"seed"`
+	// Seed of the order of the samples. Default: seed.
+	DataSeed int64 `json:"data_seed" cfg:"null"`
+	// Seed of the evaluation's masks, apart from seed so that runs are compared on the same masks. (A name of ddprun.)
+	EvalSeed int64 `json:"eval_seed" cfg:"resume"`
+
+	// When the model is evaluated on eval_data: every eval_steps and at the end (steps), or never (no).
+	// Default: steps where there is eval_data, else no. (Trainer's default is no.)
+	EvalStrategy string `json:"eval_strategy" enum:"no|steps" cfg:"resume"`
+	// Steps between evaluations; below 1, a share of all steps. Default: save_steps.
+	EvalSteps float64 `json:"eval_steps" cfg:"null,resume"`
+	// Evaluate before the first step too. Default: true where eval_strategy is steps. (Trainer's default is false.)
+	EvalOnStart bool `json:"eval_on_start" cfg:"resume"`
+	// Steps between log lines and records of metrics.jsonl; below 1, a share of all steps. (Trainer's default is 500.)
+	LoggingSteps float64 `json:"logging_steps" cfg:"resume"`
+	// Least severe log message that is shown.
+	LogLevel string `json:"log_level" enum:"debug|info|warning|error" cfg:"resume"`
+
+	// When checkpoints are written: every save_steps and at the end (steps), or never (no). The final model is
+	// written in either case.
+	SaveStrategy string `json:"save_strategy" enum:"no|steps" cfg:"resume"`
+	// Steps between checkpoints; below 1, a share of all steps.
+	SaveSteps float64 `json:"save_steps" cfg:"resume"`
+	// Newest checkpoints to keep; older ones are deleted once a newer is complete. 0: all are kept.
+	SaveTotalLimit int `json:"save_total_limit" cfg:"null,resume"`
+	// Start anew in an output_dir that holds a run, deleting its checkpoints. (A name of transformers 4.)
+	OverwriteOutputDir bool `json:"overwrite_output_dir" cfg:"resume"`
+	// Where training starts: auto (the newest complete checkpoint of output_dir, if there is one), none (afresh), or a
+	// checkpoint's directory.
+	ResumeFromCheckpoint string `json:"resume_from_checkpoint" cfg:"null,path,resume"`
+
+	// Device of the ranks: auto takes cuda where there is a GPU. (Trainer has use_cpu.)
+	Device string `json:"device" enum:"auto|cpu|cuda" cfg:"resume"`
+	// Communication between the ranks: auto is nccl on cuda and gloo on cpu. ddp_backend is taken too.
+	Backend string `json:"backend" enum:"auto|gloo|nccl" cfg:"resume"`
+	// CPU threads of each rank. 0: the node's cores divided by its ranks. (A name of ddprun.)
+	ThreadsPerRank int `json:"threads_per_rank" cfg:"resume"`
+	// Seconds without an answer after which a collective operation fails.
+	DDPTimeoutSeconds int `json:"ddp_timeout" cfg:"resume"`
+	// Size in MiB of the buckets in which gradients are all-reduced; the first one is 1 MiB.
+	DDPBucketCapMiB int `json:"ddp_bucket_cap_mb" cfg:"null"`
+}
+
+// LRSchedulerKwargs are the details of a learning-rate schedule, named as in transformers/optimization.py.
+type LRSchedulerKwargs struct {
+	// Waves of the cosine: 0.5 falls from the peak to the end in half a wave.
+	NumCycles float64 `json:"num_cycles"`
+	// Share of the peak learning rate that is left at the end.
+	MinLRRatio float64 `json:"min_lr_ratio"`
+	// Steps of the decay at the end.
+	NumDecaySteps int64 `json:"num_decay_steps"`
+}
+
+// Strings is a list of strings that may be written as a single one.
+type Strings []string
+
+// EvalSet is a named set of held-out text. Name is empty for the set of an eval_data without names.
+type EvalSet struct {
+	Name  string   `json:"name"`
+	Paths []string `json:"paths"`
+}
+
+// EvalData are the evaluation sets in the order in which they are written.
+type EvalData []EvalSet
+
+// Default returns the configuration of an empty file. Model, Data and OutputDir have no default; the fields whose default
+// follows from other keys (shards_dir, data_seed, eval_*) are settled by Load.
+func Default() *Config {
+	return &Config{
+		TextUnit:                  "paragraph",
+		SampleUnit:                "window",
+		EncodingErrors:            "strict",
+		DataOrder:                 "shuffled",
+		Objective:                 "mlm",
+		MLMProbability:            0.15,
+		MaskReplaceProb:           0.8,
+		RandomReplaceProb:         0.1,
+		PerDeviceTrainBatchSize:   8,
+		PerDeviceEvalBatchSize:    8,
+		GradientAccumulationSteps: 1,
+		NumTrainEpochs:            3,
+		MaxSteps:                  -1,
+		LearningRate:              5e-5,
+		LRSchedulerType:           "linear",
+		LRSchedulerKwargs:         LRSchedulerKwargs{NumCycles: 0.5},
+		AdamBeta1:                 0.9,
+		AdamBeta2:                 0.999,
+		AdamEpsilon:               1e-8,
+		MaxGradNorm:               1,
+		MaxNonfiniteSteps:         3,
+		Seed:                      42,
+		EvalSeed:                  42,
+		LoggingSteps:              10,
+		LogLevel:                  "info",
+		SaveStrategy:              "steps",
+		SaveSteps:                 500,
+		ResumeFromCheckpoint:      "auto",
+		Device:                    "auto",
+		Backend:                   "auto",
+		DDPTimeoutSeconds:         1800,
+		DDPBucketCapMiB:           25,
+	}
+}
