@@ -1,0 +1,187 @@
+#!/usr/bin/env python3
+"""Golden files for internal/model, and the check of what ddprun writes. What a golden holds: model_golden.py.
+
+  make_model_golden.py [--out internal/model/testdata]
+      Rewrites every case: a from_pretrained directory of a random tiny BERT, golden.safetensors, and expected.json with
+      the keys that transformers reports as missing and unexpected when BertForMaskedLM loads that directory.
+  make_model_golden.py --model DIR --text FILE --out DIR
+      The same for any BERT at test time. FILE: one sentence a line, 33 or more of them. A head that the model lacks is
+      drawn from a fixed seed; the whole model is saved into --out, beside golden.safetensors.
+  make_model_golden.py --check DIR [--golden FILE]
+      Loads DIR with BertForMaskedLM.from_pretrained. Fails on a missing, unexpected or mismatched key and on any warning.
+      With FILE (ids, token_types, positions, offsets, labelled and logits as in a golden) fails also where a logit differs
+      by more than 1e-5 (of 1, or of its size where that is larger). Prints one JSON object.
+
+Needs requirements.txt of this folder. Deterministic: the same versions give the same bytes.
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+import warnings
+
+import torch
+
+import model_golden as golden
+
+VOCAB, PAD, UNK, CLS, SEP, MASK = 97, 0, 1, 2, 3, 4
+SPECIAL = {PAD, UNK, CLS, SEP, MASK}
+
+# name -> changes to the configuration, and what is done to the saved directory
+CASES = {
+    "bert-gelu": {"final": True},
+    "bert-gelu-new": {"config": {"hidden_act": "gelu_new"}},
+    "bert-relu-eps": {"config": {"hidden_act": "relu", "layer_norm_eps": 1e-5, "num_hidden_layers": 3}},
+    "bert-token-types": {"config": {"type_vocab_size": 3}, "types": 3},
+    "bert-float16": {"dtype": torch.float16},
+    "bert-bfloat16": {"dtype": torch.bfloat16},
+    "bert-old-names": {"old_names": True},
+    "bert-encoder-only": {"save_as": "encoder"},
+    "bert-pretraining": {"save_as": "pretraining", "types": 2},
+    "bert-sharded": {"shard": "20KB"},
+}
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--out", default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../internal/model/testdata"))
+    p.add_argument("--model")
+    p.add_argument("--text")
+    p.add_argument("--check")
+    p.add_argument("--golden")
+    a = p.parse_args()
+    golden.deterministic()
+    if a.check:
+        sys.exit(check(a.check, a.golden))
+    if a.model:
+        if not a.text:
+            p.error("--model needs --text")
+        return of_model(a.model, a.text, a.out)
+    for seed, (name, case) in enumerate(CASES.items()):
+        make_case(os.path.join(a.out, name), case, seed)
+        print(name)
+
+
+def make_case(directory, case, seed):
+    shutil.rmtree(directory, ignore_errors=True)
+    write_model(directory, case, seed)
+    torch.manual_seed(seed)
+    model, info = golden.load_masked_lm(directory)
+    golden.write_json(os.path.join(directory, "expected.json"), {
+        "missing": sorted(info["missing_keys"]), "unexpected": sorted(info["unexpected_keys"])})
+    g = torch.Generator().manual_seed(1000 + seed)
+    types = case.get("types", 1)
+    out = golden.reference(model, tiny_batch(g, types, (40, 3, 17, 9)))
+    if info["missing_keys"]:  # a head drawn at random: nothing past the encoder can be compared
+        keep = golden.BATCH_FIELDS + ("last_hidden_state",)
+        out = {name: out[name] for name in keep}
+    else:
+        batches = [tiny_batch(g, types, torch.randint(3, 41, (4,), generator=g).tolist()) for _ in range(golden.STEPS)]
+        out.update(golden.train_steps(model, batches))
+        if case.get("final"):
+            out.update({"final." + name: p for name, p in model.named_parameters()})
+    golden.save(os.path.join(directory, "golden.safetensors"), out)
+
+
+def write_model(directory, case, seed):
+    """A random BERT with weights large enough (0.3; biases and LayerNorm random too) that an error anywhere shows."""
+    import transformers as tf
+    torch.manual_seed(seed)
+    config = tf.BertConfig(
+        vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+        max_position_embeddings=40, initializer_range=0.3, pad_token_id=PAD, hidden_dropout_prob=0.1)
+    config.update(case.get("config", {}))
+    kind = {"encoder": tf.BertModel, "pretraining": tf.BertForPreTraining}.get(case.get("save_as"), tf.BertForMaskedLM)
+    model = kind(config)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if name.endswith("bias"):
+                p.normal_(0, 0.1)
+            elif "LayerNorm" in name:
+                p.normal_(1, 0.2)
+            elif name.endswith("word_embeddings.weight"):
+                p.normal_(0, 0.3)  # transformers zeroes the padding row; a zero row would hide an error in it
+    model.to(case.get("dtype", torch.float32))
+    model.save_pretrained(directory, max_shard_size=case.get("shard", "5GB"))
+    if case.get("old_names"):
+        path = os.path.join(directory, "model.safetensors")
+        old = lambda n: n.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+        tensors = {old(n): t for n, t in golden.load(path).items()}
+        tensors["bert.embeddings.position_ids"] = torch.arange(config.max_position_embeddings).reshape(1, -1)  # a buffer then
+        golden.save(path, tensors)
+
+
+def tiny_batch(g, types, lengths):
+    """Samples of the given lengths, [CLS] and [SEP] among them; token types fall into `types` runs in each."""
+    samples = [[CLS, *torch.randint(5, VOCAB, (n - 2,), generator=g).tolist(), SEP] for n in lengths]
+    kinds = [[i * types // len(s) for i in range(len(s))] for s in samples]
+    return golden.make_batch(samples, kinds, MASK, SPECIAL, g)
+
+
+def of_model(source, text, out):
+    import transformers as tf
+    torch.manual_seed(0)
+    model, info = golden.load_masked_lm(source)
+    tokenizer = tf.AutoTokenizer.from_pretrained(source)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    with open(text, encoding="utf-8") as f:
+        lines = [line.strip() for line in f if line.strip()]
+    need = 3 * (golden.STEPS + 1)
+    if len(lines) < need:
+        sys.exit(f"{text}: {len(lines)} lines; {need} are needed")
+    limit = min(40, model.config.max_position_embeddings)
+    samples = tokenizer(lines[:need], truncation=True, max_length=limit)["input_ids"]
+    g = torch.Generator().manual_seed(0)
+    special = set(tokenizer.all_special_ids)
+    batches = [golden.make_batch(s, [[0] * len(x) for x in s], tokenizer.mask_token_id, special, g)
+               for s in (samples[i:i + 3] for i in range(0, need, 3))]
+    tensors = golden.reference(model, batches[0])
+    tensors.update(golden.train_steps(model, batches[1:]))
+    golden.save(os.path.join(out, "golden.safetensors"), tensors)
+    print(json.dumps({"missing": sorted(info["missing_keys"]), "unexpected": sorted(info["unexpected_keys"])}))
+
+
+class Heard(logging.Handler):
+    """Keeps every warning that transformers logs."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.messages = []
+
+    def emit(self, record):
+        self.messages.append(record.getMessage())
+
+
+def check(directory, path):
+    heard = Heard()
+    logging.getLogger("transformers").addHandler(heard)
+    with warnings.catch_warnings(record=True) as python_warnings:
+        warnings.simplefilter("always")
+        model, info = golden.load_masked_lm(directory)
+    faults = [f"{kind}: {sorted(map(str, info[kind]))}"
+              for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs") if info.get(kind)]
+    faults += [f"warning: {m}" for m in heard.messages] + [f"warning: {w.message}" for w in python_warnings]
+    report = {"parameters": sum(p.numel() for p in model.parameters()), "faults": faults}
+    if path:
+        want = golden.load(path)
+        with torch.no_grad():
+            got, _ = golden.forward(model, want)
+        report["logits_sha256"] = hashlib.sha256(got.numpy().tobytes()).hexdigest()
+        if got.shape != want["logits"].shape:
+            faults.append(f"logits: shape {list(got.shape)}, {path} has {list(want['logits'].shape)}")
+        else:
+            error = ((got - want["logits"]).abs() / got.abs().clamp(min=1)).max().item()
+            report["max_logit_error"] = error
+            if not error <= 1e-5:  # not <=, so that NaN fails too
+                faults.append(f"logits differ by {error:.3g}, more than 1e-5")
+    print(json.dumps(report))
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    main()
