@@ -1,0 +1,49 @@
+package objectives
+
+// Batch is a micro-batch without padding: the samples' tokens one after another. With N tokens, S samples and M labelled
+// tokens:
+//
+//	IDs, Positions, TypeIDs  [N]    input ids, position ids, token types
+//	Offsets                  [S+1]  sample i is tokens Offsets[i] to Offsets[i+1]; the first is 0
+//	Labelled, Labels         [M]    indices of labelled tokens in [0, N), ascending, and the ids to predict there
+//	SampleIDs                [S]    Sample.ID of each
+//
+// The zero value is an empty batch. Readers borrow the slices until the next Reset. A batch belongs to one goroutine at a time.
+type Batch struct {
+	IDs, Positions, TypeIDs []int64
+	Offsets                 []int32
+	Labelled, Labels        []int64
+	SampleIDs               []uint64
+
+	draws generator // scratch of the objectives; lies here so that they need no lock and make no garbage
+}
+
+// Reset empties the batch and keeps its buffers.
+func (b *Batch) Reset() {
+	b.IDs, b.Positions, b.TypeIDs = b.IDs[:0], b.Positions[:0], b.TypeIDs[:0]
+	b.Offsets = append(b.Offsets[:0], 0)
+	b.Labelled, b.Labels = b.Labelled[:0], b.Labels[:0]
+	b.SampleIDs = b.SampleIDs[:0]
+}
+
+// Tokens returns N, the number of tokens with the special ones.
+func (b *Batch) Tokens() int { return len(b.IDs) }
+
+// Samples returns S, the number of samples.
+func (b *Batch) Samples() int { return len(b.SampleIDs) }
+
+// appendToken appends one token of type 0.
+func (b *Batch) appendToken(id uint32, position int) {
+	b.IDs = append(b.IDs, int64(id))
+	b.Positions = append(b.Positions, int64(position))
+	b.TypeIDs = append(b.TypeIDs, 0)
+}
+
+// closeSample makes a sample of the tokens appended since the last one.
+func (b *Batch) closeSample(id uint64) {
+	if len(b.Offsets) == 0 {
+		b.Offsets = append(b.Offsets, 0)
+	}
+	b.Offsets = append(b.Offsets, int32(len(b.IDs)))
+	b.SampleIDs = append(b.SampleIDs, id)
+}
