@@ -1,0 +1,33 @@
+package config
+
+import (
+	"fmt"
+	"math"
+)
+
+// Steps turns an interval such as save_steps into steps: a value of 1 or more is the number itself, one below 1 is a share of
+// all the run's steps, rounded up as Trainer does. 0 stays 0.
+func Steps(value float64, total int64) int64 {
+	if value >= 1 {
+		return int64(value)
+	}
+	return int64(math.Ceil(value * float64(total)))
+}
+
+// Lanes returns the number of parallel sequences of samples (DESIGN 3) in a run of at most worldMax ranks. More ranks than
+// lanes is an error, since the ranks beyond would never have work.
+func (c *Config) Lanes(worldMax int) (int, error) {
+	if worldMax < 1 {
+		return 0, fmt.Errorf("the number of ranks must be at least 1, got %d", worldMax)
+	}
+	if c.GlobalBatchSize == 0 {
+		return worldMax * c.GradientAccumulationSteps, nil
+	}
+	lanes := c.GlobalBatchSize / c.PerDeviceTrainBatchSize
+	if worldMax > lanes {
+		return 0, fmt.Errorf("global_batch_size: %d is %d micro-batches of %d, which %d ranks cannot share; use at most %d ranks, "+
+			"a smaller per_device_train_batch_size or a larger global_batch_size",
+			c.GlobalBatchSize, lanes, c.PerDeviceTrainBatchSize, worldMax, lanes)
+	}
+	return lanes, nil
+}
