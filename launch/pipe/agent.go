@@ -1,0 +1,186 @@
+package pipe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// agentWriteTimeout bounds how long the agent waits for a worker that does not read (one that is stopped, once the
+// socket's buffer is full). Then the line to it is given up.
+const agentWriteTimeout = 10 * time.Second
+
+// maxWaiting bounds the requests of one worker that wait for a key at the same time.
+const maxWaiting = 1024
+
+// Report is what a worker has said so far.
+type Report struct {
+	Hello    *Hello
+	Progress Progress     // the newest; zero before the first
+	Beat     time.Time    // when the newest message arrived, with a monotonic reading; zero before the first
+	Error    *ErrorReport // the first; later ones are echoes
+	ErrorAt  time.Time    // when Error arrived
+	Done     *Done
+	Fault    error // why the line ended, if not by the worker's end: a malformed message, another protocol version
+}
+
+// Agent is the agent's end of the line to one worker. It serves the worker's requests by itself. It is safe for
+// concurrent use.
+type Agent struct {
+	line    *line
+	start   Start
+	store   Backend
+	waiting chan struct{} // one slot a request that waits
+	ended   chan struct{}
+
+	mu     sync.Mutex
+	report Report
+}
+
+// NewAgent takes over conn and serves the worker at its other end, from its Hello on, until the worker's end closes or
+// Close is called. The worker gets start in answer to its Hello.
+func NewAgent(conn net.Conn, start Start, store Backend) *Agent {
+	a := &Agent{
+		line:    newLine(conn, agentWriteTimeout),
+		start:   start,
+		store:   store,
+		waiting: make(chan struct{}, maxWaiting),
+		ended:   make(chan struct{}),
+	}
+	go a.serve()
+	return a
+}
+
+// Stop asks the worker to stop. It does not wait for the worker to do so, but may wait some seconds for one that does
+// not read.
+func (a *Agent) Stop(stop Stop) error {
+	return a.line.send(message{Stop: &stop})
+}
+
+// Report returns what the worker has said so far.
+func (a *Agent) Report() Report {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.report
+}
+
+// Ended is closed once the worker's end is closed, everything it sent is in Report, and its requests have ended.
+func (a *Agent) Ended() <-chan struct{} { return a.ended }
+
+// Close ends the line and waits until its goroutines are gone. The worker sees its agent as lost.
+func (a *Agent) Close() {
+	a.line.conn.Close()
+	<-a.ended
+}
+
+func (a *Agent) serve() {
+	ctx, cancel := context.WithCancel(context.Background())
+	var requests sync.WaitGroup
+	err := a.receive(ctx, &requests)
+	cancel()
+	a.line.conn.Close()
+	requests.Wait()
+	if !errors.Is(err, io.EOF) {
+		a.mu.Lock()
+		a.report.Fault = err
+		a.mu.Unlock()
+	}
+	close(a.ended)
+}
+
+// receive takes the worker's messages to the last one: also where the worker can be told nothing any more, since what it
+// said before it died is the account of its failure.
+func (a *Agent) receive(ctx context.Context, requests *sync.WaitGroup) error {
+	for {
+		m, err := a.line.receive()
+		if err != nil {
+			return err
+		}
+		a.note(m)
+		switch {
+		case m.Hello != nil:
+			if m.Hello.Version != Version {
+				err := fmt.Errorf("pipe: the worker (%s) speaks protocol %d and the agent %d: install the two commands together",
+					m.Hello.Program, m.Hello.Version, Version)
+				a.Stop(Stop{Reason: err.Error(), How: StopNow})
+				return err
+			}
+			if err := a.line.send(message{Start: &a.start}); err != nil && !errors.Is(err, ErrLost) {
+				return err
+			}
+		case m.Request != nil:
+			if err := a.answer(ctx, *m.Request, requests); err != nil && !errors.Is(err, ErrLost) {
+				return err
+			}
+		}
+	}
+}
+
+// note keeps what m says.
+func (a *Agent) note(m message) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r := &a.report
+	r.Beat = time.Now()
+	switch {
+	case m.Hello != nil:
+		r.Hello = m.Hello
+	case m.Progress != nil:
+		r.Progress = *m.Progress
+	case m.Error != nil && r.Error == nil:
+		r.Error, r.ErrorAt = m.Error, r.Beat
+	case m.Done != nil:
+		r.Done = m.Done
+	}
+}
+
+// answer serves one request: in turn where it does not wait, in a goroutine of its own where it does.
+func (a *Agent) answer(ctx context.Context, q request, requests *sync.WaitGroup) error {
+	if q.Op != opGet && q.Op != opWait {
+		return a.line.send(message{Reply: a.ask(ctx, q)})
+	}
+	select {
+	case a.waiting <- struct{}{}:
+	default:
+		return fmt.Errorf("pipe: more than %d requests wait at the same time", maxWaiting)
+	}
+	requests.Go(func() {
+		defer func() { <-a.waiting }()
+		ctx, cancel := context.WithTimeout(ctx, time.Duration(q.TimeoutMS)*time.Millisecond)
+		defer cancel()
+		a.line.send(message{Reply: a.ask(ctx, q)}) // to a worker that is gone: nobody waits for it
+	})
+	return nil
+}
+
+// ask puts the question to the store.
+func (a *Agent) ask(ctx context.Context, q request) *reply {
+	r := &reply{ID: q.ID}
+	var err error
+	switch {
+	case len(q.Keys) != 1 && q.Op != opWait && q.Op != opCheck:
+		err = fmt.Errorf("store: %s takes one key, not %d", q.Op, len(q.Keys))
+	case q.Op == opSet:
+		err = a.store.Set(ctx, q.Keys[0], q.Value)
+	case q.Op == opGet:
+		r.Value, err = a.store.Get(ctx, q.Keys[0])
+	case q.Op == opAdd:
+		r.Number, err = a.store.Add(ctx, q.Keys[0], q.Delta)
+	case q.Op == opWait:
+		err = a.store.Wait(ctx, q.Keys)
+	case q.Op == opCheck:
+		r.Flag, err = a.store.Check(ctx, q.Keys)
+	case q.Op == opDelete:
+		r.Flag, err = a.store.Delete(ctx, q.Keys[0])
+	default:
+		err = fmt.Errorf("store: unknown operation %q", q.Op)
+	}
+	if err != nil {
+		r.Error, r.Timeout = err.Error(), errors.Is(err, ErrTimeout)
+	}
+	return r
+}
