@@ -1,0 +1,49 @@
+# The project's commands. Each says what it needs by its prerequisites; the work is done by scripts/.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+# A checkout that git refuses to look into (another owner's, in a container) still builds, without its commit's name in it.
+buildvcs := $(shell git rev-parse HEAD >/dev/null 2>&1 || echo -buildvcs=false)
+
+# What libtorch and its C++ need is set for one command at a time: it is large, and only set-up knows it.
+with_torch = env=$$(scripts/env.sh) && eval "$$env"
+with_reference = env=$$(scripts/reference-env.sh) && eval "$$env"
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | LC_ALL=C sort | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo "Variables: LIBTORCH=DIR (use that libtorch), CUDA=1 or 0 (with or without the CUDA libraries),"
+	@echo "  XDG_CACHE_HOME (where downloads lie), REFERENCE=0 (make test without Python's transformers)."
+
+.PHONY: setup
+setup: ## check the tools, find or fetch libtorch, build the tokenizers' library
+	@scripts/setup.sh
+
+.PHONY: build
+build: setup ## build bin/ddprun (static) and bin/ddprun-worker
+	CGO_ENABLED=0 go build $(buildvcs) -trimpath -o bin/ddprun ./cmd/ddprun
+	@$(with_torch) && set -x && go build $(buildvcs) -o bin/ddprun-worker ./cmd/ddprun-worker
+
+.PHONY: test
+test: build ## run every test but the long ones
+	@$(with_torch) && $(with_reference) && set -x && go test ./...
+
+.PHONY: test-all
+test-all: build ## run the long tests too
+	@$(with_torch) && $(with_reference) && set -x && DDPRUN_TEST_ALL=1 go test -count=1 -timeout 2h ./...
+
+.PHONY: lint
+lint: setup ## gofmt, go vet, staticcheck, shellcheck, and the house rules on text
+	@$(with_torch) && scripts/lint.sh
+
+.PHONY: demo
+demo: build ## continue the pre-training of a small BERT on real text with 2 ranks
+	@scripts/demo.sh
+
+.PHONY: bench
+bench: build ## measure throughput and what communication costs
+	@$(with_torch) && $(with_reference) && scripts/bench.sh
+
+.PHONY: clean
+clean: ## remove what was built here (the cache stays)
+	rm -rf bin internal/tokenizer/lib internal/tokenizer/archive.h
