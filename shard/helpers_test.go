@@ -1,0 +1,96 @@
+package shard
+
+import (
+	"context"
+	"hash/fnv"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// testEncoder splits at white space and cuts words into pieces of three bytes, each
+// hashed into the vocabulary.
+type testEncoder struct {
+	vocab int
+	name  string
+	delay time.Duration // a call
+}
+
+func (e testEncoder) VocabSize() int { return e.vocab }
+func (e testEncoder) Digest() string { return "test" + e.name }
+
+func (e testEncoder) Encode(texts []string) ([]Encoding, error) {
+	time.Sleep(e.delay)
+	encodings := make([]Encoding, len(texts))
+	for i, text := range texts {
+		for _, word := range strings.Fields(text) {
+			for at := 0; at < len(word); at += 3 {
+				h := fnv.New32a()
+				h.Write([]byte(word[at:min(at+3, len(word))]))
+				encodings[i].IDs = append(encodings[i].IDs, h.Sum32()%uint32(e.vocab))
+				encodings[i].WordStart = append(encodings[i].WordStart, at == 0)
+			}
+		}
+	}
+	return encodings, nil
+}
+
+func writeFile(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// lineConfig prepares paths by paragraphs and lines into dir.
+func lineConfig(dir string, paths ...string) PrepareConfig {
+	return PrepareConfig{Dir: dir, Paths: paths, TextUnit: TextParagraph, SentenceUnit: SentenceLine,
+		Encoder: testEncoder{vocab: 30000}}
+}
+
+func prepare(t testing.TB, cfg PrepareConfig) Report {
+	t.Helper()
+	report, err := Prepare(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+func open(t testing.TB, dir string) *Corpus {
+	t.Helper()
+	c, err := Open(dir, OpenConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func samplesOf(t testing.TB, c *Corpus, cfg SampleConfig) *Samples {
+	t.Helper()
+	s, err := c.Samples(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// wantError fails unless err says every one of words.
+func wantError(t testing.TB, err error, words ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error; it should say %q", words)
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("the error %q does not say %q", err, word)
+		}
+	}
+}

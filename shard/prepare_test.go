@@ -1,0 +1,308 @@
+package shard
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// someText is n paragraphs of a few lines each.
+func someText(n int) string {
+	var b strings.Builder
+	for i := range n {
+		for j := range i%4 + 1 {
+			fmt.Fprintf(&b, "paragraph %d line number%d has some words and incomprehensibilities\n", i, j)
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+// everything reads a corpus back as text: documents, sentences, tokens and words.
+func everything(t testing.TB, dir string) []string {
+	t.Helper()
+	c := open(t, dir)
+	var all []string
+	for i := range c.shards {
+		s, err := c.shard(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for d := range int64(s.h.documents) {
+			first, end := s.document(d)
+			tokens, err := s.appendTokens(nil, first, end)
+			if err != nil {
+				t.Fatal(err)
+			}
+			line := fmt.Sprint(c.Sources()[s.u32(s.l.sources, d)].Path, " ", le.Uint64(s.data[s.l.offsets+8*d:]), " ",
+				s.u32(s.l.lengths, d), tokens, s.appendWords(nil, first, end))
+			for i := s.u32(s.l.documents, d); i < s.u32(s.l.documents, d+1); i++ {
+				a, b := s.sentence(int64(i))
+				line += fmt.Sprint(" ", a-first, "-", b-first)
+			}
+			all = append(all, line)
+		}
+	}
+	return all
+}
+
+// expected is what everything should return, computed without shards.
+func expected(t testing.TB, cfg PrepareConfig, path, text string) []string {
+	t.Helper()
+	var all []string
+	offset := 0
+	for _, paragraph := range strings.SplitAfter(text, "\n\n") {
+		doc := strings.TrimRight(paragraph, "\n")
+		if doc != "" {
+			lines := strings.Split(doc, "\n")
+			encodings, _ := cfg.Encoder.Encode(lines)
+			var tokens []uint32
+			var words []bool
+			bounds := ""
+			for _, e := range encodings {
+				bounds += fmt.Sprint(" ", len(tokens), "-", len(tokens)+len(e.IDs))
+				tokens = append(tokens, e.IDs...)
+				words = append(words, e.WordStart...)
+			}
+			all = append(all, fmt.Sprint(path, " ", offset, " ", len(doc), tokens, words)+bounds)
+		}
+		offset += len(paragraph)
+	}
+	return all
+}
+
+func TestPrepareRoundTrip(t *testing.T) {
+	for _, vocab := range []int{30000, 1 << 16, 1<<16 + 1, 1 << 30} {
+		for _, shardBytes := range []int64{0, 1, 1000} {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "a.txt")
+			text := someText(57)
+			writeFile(t, path, text)
+			cfg := lineConfig(filepath.Join(dir, "cache"), path)
+			cfg.Encoder, cfg.ShardBytes = testEncoder{vocab: vocab}, shardBytes
+			report := prepare(t, cfg)
+			if got, want := everything(t, report.Dir), expected(t, cfg, path, text); !reflect.DeepEqual(got, want) {
+				t.Fatalf("vocabulary %d, shards of %d: got\n%s\nwant\n%s", vocab, shardBytes, strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+			if report.Documents != 57 || shardBytes == 1 && report.Shards != 57 {
+				t.Errorf("report %+v", report)
+			}
+		}
+	}
+}
+
+func TestPrepareNoticesWhatChanged(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.txt")
+	writeFile(t, path, someText(5))
+	base := lineConfig(filepath.Join(dir, "cache"), path)
+	first := prepare(t, base)
+	if first.Reused {
+		t.Fatal("the first Prepare says that it reused shards")
+	}
+	again := prepare(t, base)
+	if !again.Reused || again.Dir != first.Dir || again.Counts != first.Counts {
+		t.Errorf("the second Prepare: %+v, the first: %+v", again, first)
+	}
+	changes := map[string]func(*PrepareConfig){
+		"tokenizer":     func(c *PrepareConfig) { c.Encoder = testEncoder{vocab: 30000, name: "other"} },
+		"vocabulary":    func(c *PrepareConfig) { c.Encoder = testEncoder{vocab: 30001} },
+		"text unit":     func(c *PrepareConfig) { c.TextUnit = TextLine },
+		"sentence unit": func(c *PrepareConfig) { c.SentenceUnit = SentenceNone },
+		"segmenter": func(c *PrepareConfig) {
+			c.SentenceUnit, c.Segment, c.SegmentDigest = SentenceAuto, strings.Fields, "fields"
+		},
+		"encoding": func(c *PrepareConfig) { c.EncodingErrors = EncodingReplace },
+		"keep":     func(c *PrepareConfig) { c.Keep, c.KeepDigest = func([]uint32) bool { return true }, "all" },
+		"shards":   func(c *PrepareConfig) { c.ShardBytes = 77 },
+	}
+	for name, change := range changes {
+		cfg := base
+		change(&cfg)
+		if report := prepare(t, cfg); report.Reused || report.Dir == first.Dir {
+			t.Errorf("another %s was not noticed: %+v", name, report)
+		}
+	}
+	// The same size and a restored time: files as young as this are read again.
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, path, strings.Replace(someText(5), "words", "WORDS", 1))
+	if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	if report := prepare(t, base); report.Reused {
+		t.Error("another text of the same size and time was not noticed")
+	}
+	writeFile(t, path, someText(5))
+	if report := prepare(t, base); !report.Reused {
+		t.Error("the old text's shards were not found again")
+	}
+}
+
+func TestPrepareReadsNothingTwice(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.txt")
+	writeFile(t, path, someText(5))
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(path, old, old); err != nil {
+		t.Fatal(err)
+	}
+	cfg := lineConfig(filepath.Join(dir, "cache"), path)
+	prepare(t, cfg)
+	// With the hash remembered, a second run needs neither the text nor the lock.
+	if err := os.Chmod(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := lockDir(context.Background(), cfg.Dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if report, err := Prepare(ctx, cfg); err != nil || !report.Reused {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
+
+func TestPrepareMendsDamage(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.txt")
+	writeFile(t, path, someText(50))
+	cfg := lineConfig(filepath.Join(dir, "cache"), path)
+	report := prepare(t, cfg)
+	want := everything(t, report.Dir)
+	for name, damage := range map[string]func(){
+		"no index":        func() { os.Remove(filepath.Join(report.Dir, indexName)) },
+		"truncated index": func() { os.Truncate(filepath.Join(report.Dir, indexName), 100) },
+		"no shard":        func() { os.Remove(filepath.Join(report.Dir, shardName(0))) },
+		"truncated shard": func() { os.Truncate(filepath.Join(report.Dir, shardName(0)), 100) },
+		"a leftover":      func() { writeFile(t, filepath.Join(cfg.Dir, tmpPrefix+"x", "shard-00000.bin"), "half") },
+	} {
+		damage()
+		if name == "a leftover" {
+			writeFile(t, path, someText(50)+" ") // so that there is something to do
+		}
+		if got := prepare(t, cfg); got.Reused || !reflect.DeepEqual(everything(t, got.Dir), want) {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if left, _ := filepath.Glob(filepath.Join(cfg.Dir, tmpPrefix+"*")); len(left) != 0 {
+			t.Errorf("%s: left %v", name, left)
+		}
+	}
+}
+
+func TestPrepareAtTheSameTime(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.txt")
+	writeFile(t, path, someText(50))
+	cfg := lineConfig(filepath.Join(dir, "cache"), path)
+	cfg.Encoder = testEncoder{vocab: 30000, delay: 100 * time.Millisecond}
+	var group sync.WaitGroup
+	reports := make([]Report, 4)
+	for i := range reports {
+		group.Go(func() { reports[i] = prepare(t, cfg) })
+	}
+	group.Wait()
+	built := 0
+	for _, report := range reports {
+		if !report.Reused {
+			built++
+		}
+		if report.Dir != reports[0].Dir {
+			t.Errorf("%s and %s", report.Dir, reports[0].Dir)
+		}
+	}
+	if built != 1 {
+		t.Errorf("%d of 4 built the shards", built)
+	}
+}
+
+func TestPrepareDrops(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.txt")
+	writeFile(t, path, "keep this\n\ndrop\n\n\u00a0\n\nand keep this\n")
+	cfg := lineConfig(filepath.Join(dir, "cache"), path)
+	cfg.Keep, cfg.KeepDigest = func(tokens []uint32) bool { return len(tokens) > 2 }, "longer than 2"
+	if report := prepare(t, cfg); report.Documents != 2 || report.DroppedDocuments != 1 || report.Sources[0].Documents != 2 {
+		t.Errorf("%+v", report)
+	}
+}
+
+func TestPrepareRefuses(t *testing.T) {
+	dir := t.TempDir()
+	good := filepath.Join(dir, "good.txt")
+	writeFile(t, good, someText(3))
+	write := func(name, text string) string {
+		writeFile(t, filepath.Join(dir, name), text)
+		return filepath.Join(dir, name)
+	}
+	tests := map[string]struct {
+		change func(*PrepareConfig)
+		want   []string
+	}{
+		"no file":    {func(c *PrepareConfig) { c.Paths = nil }, []string{"no text files"}},
+		"no match":   {func(c *PrepareConfig) { c.Paths = []string{dir + "/no*.txt"} }, []string{"no*.txt", "matches no file"}},
+		"one of two": {func(c *PrepareConfig) { c.Paths = append(c.Paths, dir+"/absent.txt") }, []string{"absent.txt"}},
+		"blank":      {func(c *PrepareConfig) { c.Paths = []string{write("blank.txt", " \n\n")} }, []string{"empty", "blank.txt"}},
+		"latin1": {func(c *PrepareConfig) { c.Paths = []string{write("latin1.txt", "one\ntwo caf\xe9\n")} },
+			[]string{"latin1.txt", "offset 11", "line 2", "encoding_errors: replace"}},
+		"utf16":         {func(c *PrepareConfig) { c.Paths = []string{write("utf16.txt", "\xff\xfea\x00")} }, []string{"utf16.txt", "UTF-16"}},
+		"text unit":     {func(c *PrepareConfig) { c.TextUnit = "page" }, []string{"text_unit", "page", "paragraph"}},
+		"sentence unit": {func(c *PrepareConfig) { c.SentenceUnit = "" }, []string{"sentence_unit"}},
+		"no segmenter":  {func(c *PrepareConfig) { c.SentenceUnit = SentenceAuto }, []string{"segmenter"}},
+		"all dropped": {func(c *PrepareConfig) { c.Keep, c.KeepDigest = func([]uint32) bool { return false }, "none" },
+			[]string{"empty", "3 nothing to train on"}},
+		"bad encoder":  {func(c *PrepareConfig) { c.Encoder = wrongEncoder{} }, []string{"good.txt", "beyond its vocabulary"}},
+		"no directory": {func(c *PrepareConfig) { c.Dir = filepath.Join(good, "below") }, []string{"good.txt"}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			cfg := lineConfig(filepath.Join(t.TempDir(), "cache"), good)
+			test.change(&cfg)
+			_, err := Prepare(context.Background(), cfg)
+			wantError(t, err, test.want...)
+			if left, _ := filepath.Glob(filepath.Join(cfg.Dir, tmpPrefix+"*")); len(left) != 0 {
+				t.Errorf("left %v", left)
+			}
+			if left, _ := filepath.Glob(filepath.Join(cfg.Dir, "*", indexName)); len(left) != 0 {
+				t.Errorf("left %v", left)
+			}
+		})
+	}
+}
+
+// wrongEncoder returns a token that its vocabulary does not have.
+type wrongEncoder struct{ testEncoder }
+
+func (wrongEncoder) VocabSize() int { return 10 }
+func (wrongEncoder) Encode(texts []string) ([]Encoding, error) {
+	encodings := make([]Encoding, len(texts))
+	for i := range encodings {
+		encodings[i] = Encoding{IDs: []uint32{10}, WordStart: []bool{true}}
+	}
+	return encodings, nil
+}
+
+func TestPrepareCancelled(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.txt")
+	writeFile(t, path, someText(5000))
+	cfg := lineConfig(filepath.Join(dir, "cache"), path)
+	cfg.Encoder = testEncoder{vocab: 30000, delay: 30 * time.Millisecond}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	_, err := Prepare(ctx, cfg)
+	wantError(t, err, "deadline")
+	if report := prepare(t, cfg); report.Documents != 5000 {
+		t.Errorf("%+v", report)
+	}
+}

@@ -1,0 +1,165 @@
+package shard
+
+import (
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// shardEntry is what index.json says of a shard.
+type shardEntry struct {
+	File      string `json:"file"`
+	Bytes     int64  `json:"bytes"`
+	CRC32C    string `json:"crc32c"` // of the whole file, 8 hexadecimal digits
+	Tokens    int64  `json:"tokens"`
+	Sentences int64  `json:"sentences"`
+	Documents int64  `json:"documents"`
+}
+
+func shardName(number int) string { return fmt.Sprintf("shard-%05d.bin", number) }
+
+// writer gathers documents and writes them as shard files. A shard is held in
+// memory until it is full, since its tables follow its tokens.
+type writer struct {
+	dir       string
+	corpus    [16]byte
+	vocabSize uint32
+	limit     int64 // bytes of tokens after which a shard is closed
+
+	h         header
+	tokens    []byte
+	words     []byte
+	sentences []uint32
+	documents []uint32
+	sources   []uint32
+	lengths   []uint32
+	offsets   []uint64
+
+	shards []shardEntry
+}
+
+func newWriter(dir string, corpus [16]byte, vocabSize int, limit int64) *writer {
+	w := &writer{dir: dir, corpus: corpus, vocabSize: uint32(vocabSize), limit: limit}
+	w.reset()
+	return w
+}
+
+func (w *writer) reset() {
+	w.h = header{tokenBytes: tokenBytesFor(int64(w.vocabSize)), number: uint32(len(w.shards)),
+		vocabSize: w.vocabSize, corpus: w.corpus}
+	w.tokens, w.words = w.tokens[:0], w.words[:0]
+	w.sentences, w.documents = append(w.sentences[:0], 0), append(w.documents[:0], 0)
+	w.sources, w.lengths, w.offsets = w.sources[:0], w.lengths[:0], w.offsets[:0]
+}
+
+// add takes a document of at least one token. A shard is closed before a document
+// that would not fit, so only a document larger than a shard makes a larger one.
+func (w *writer) add(doc document, encodings []Encoding) error {
+	var tokens int64
+	for _, e := range encodings {
+		tokens += int64(len(e.IDs))
+	}
+	if tokens > maxTableEntries {
+		return fmt.Errorf("the document at byte %d has %d tokens, more than a shard can hold", doc.offset, tokens)
+	}
+	if full := int64(len(w.tokens)) + tokens*int64(w.h.tokenBytes); full > w.limit && w.h.documents > 0 {
+		if err := w.flush(); err != nil {
+			return err
+		}
+	}
+	for _, e := range encodings {
+		if len(e.IDs) == 0 {
+			continue
+		}
+		w.addSentence(e)
+	}
+	w.h.documents++
+	w.documents = append(w.documents, uint32(w.h.sentences))
+	w.sources = append(w.sources, uint32(doc.source))
+	w.lengths = append(w.lengths, uint32(doc.bytes))
+	w.offsets = append(w.offsets, uint64(doc.offset))
+	return nil
+}
+
+func (w *writer) addSentence(e Encoding) {
+	for i, id := range e.IDs {
+		if w.h.tokens%8 == 0 {
+			w.words = append(w.words, 0)
+		}
+		if e.WordStart[i] {
+			w.words[w.h.tokens/8] |= 1 << (w.h.tokens % 8)
+		}
+		w.h.tokens++
+		if w.h.tokenBytes == 2 {
+			w.tokens = le.AppendUint16(w.tokens, uint16(id))
+		} else {
+			w.tokens = le.AppendUint32(w.tokens, id)
+		}
+	}
+	w.h.sentences++
+	w.sentences = append(w.sentences, uint32(w.h.tokens))
+}
+
+// flush writes the shard gathered so far, if it holds anything, and syncs it.
+func (w *writer) flush() (err error) {
+	if w.h.documents == 0 {
+		return nil
+	}
+	name := shardName(len(w.shards))
+	path := filepath.Join(w.dir, name)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closeErr := f.Close(); err == nil {
+			err = closeErr
+		}
+	}()
+	crc := crc32.New(castagnoli)
+	if err := w.writeTo(io.MultiWriter(f, crc)); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", path, err)
+	}
+	w.shards = append(w.shards, shardEntry{File: name, Bytes: w.h.layout().end, CRC32C: fmt.Sprintf("%08x", crc.Sum32()),
+		Tokens: int64(w.h.tokens), Sentences: int64(w.h.sentences), Documents: int64(w.h.documents)})
+	w.reset()
+	return nil
+}
+
+// writeTo writes the header and the sections in the order of layout.
+func (w *writer) writeTo(out io.Writer) error {
+	if _, err := out.Write(w.h.encode()); err != nil {
+		return err
+	}
+	for _, section := range [][]byte{w.tokens, w.words, bytes32(w.sentences), bytes32(w.documents),
+		bytes32(w.sources), bytes32(w.lengths), bytes64(w.offsets)} {
+		if _, err := out.Write(section); err != nil {
+			return err
+		}
+		if _, err := out.Write(make([]byte, -len(section)&7)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func bytes32(values []uint32) []byte {
+	b := make([]byte, 0, 4*len(values))
+	for _, v := range values {
+		b = le.AppendUint32(b, v)
+	}
+	return b
+}
+
+func bytes64(values []uint64) []byte {
+	b := make([]byte, 0, 8*len(values))
+	for _, v := range values {
+		b = le.AppendUint64(b, v)
+	}
+	return b
+}
