@@ -21,7 +21,7 @@ type Config struct {
 	// What one training sample is: a window of max_seq_length tokens, a sentence, or a document (cut if longer).
 	SampleUnit string `json:"sample_unit" enum:"window|sentence|document"`
 	// Text held out for evaluation: a path or pattern, a list of them, or named sets as a map from name to path(s).
-	// A named set is reported as eval_<name>_loss.
+	// A named set is reported as eval_NAME_loss.
 	EvalData EvalData `json:"eval_data" cfg:"null,path,resume"`
 	// What happens to text that is not UTF-8: strict stops with the file and offset, replace puts U+FFFD in its place.
 	EncodingErrors string `json:"encoding_errors" enum:"strict|replace"`

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -16,7 +15,7 @@ import (
 // Bounds of a configuration file. A flat file needs three levels (key, set name, list of paths).
 const (
 	maxFileBytes = 1 << 20
-	maxDepth     = 8
+	maxDepth     = 16
 )
 
 // readDocument returns the top-level mapping of a YAML file, nil if the file has no content.
@@ -63,38 +62,28 @@ func parseDocument(path string, text []byte) (*yaml.Node, error) {
 // parseYAML returns the content of the only document in text, nil if there is none. Its size is bounded even with
 // aliases replaced by what they stand for.
 func parseYAML(name string, text []byte) (*yaml.Node, error) {
+	if line := lineOfBadUTF8(text); line > 0 {
+		return nil, fmt.Errorf("%s:%d: not UTF-8 text", name, line)
+	}
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	var doc, second yaml.Node
 	switch err := decoder.Decode(&doc); {
 	case errors.Is(err, io.EOF):
 		return nil, nil
 	case err != nil:
-		return nil, syntaxError(name, err)
+		return nil, syntaxError(name, text, err)
 	}
 	switch err := decoder.Decode(&second); {
 	case err == nil:
 		return nil, fmt.Errorf("%s:%d: a second YAML document begins here; one file holds one configuration", name, second.Line)
 	case !errors.Is(err, io.EOF):
-		return nil, syntaxError(name, err)
+		return nil, syntaxError(name, text, err)
 	}
 	top, budget := doc.Content[0], maxFileBytes
 	if err := checkSize(top, 0, &budget); err != nil {
 		return nil, fmt.Errorf("%s:%d: %w", name, top.Line, err)
 	}
 	return top, nil
-}
-
-var yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?`)
-
-// syntaxError puts the line of a yaml.v3 error where editors look for it.
-func syntaxError(path string, err error) error {
-	message := err.Error()
-	match := yamlLine.FindStringSubmatch(message)
-	message = message[len(match[0]):]
-	if match[1] == "" {
-		return fmt.Errorf("%s: not valid YAML: %s", path, message)
-	}
-	return fmt.Errorf("%s:%s: not valid YAML: %s", path, match[1], message)
 }
 
 // checkSize refuses what grows beyond the file's bound when aliases are replaced by what they stand for ("billion

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"reflect"
 	"slices"
@@ -31,8 +30,8 @@ func Decode(text []byte) (*Config, error) {
 	if err := decoder.Decode(c); err != nil {
 		return nil, fmt.Errorf("configuration as JSON: %w", err)
 	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) || len(keys) != len(fields) {
-		return nil, errors.New("configuration as JSON: holds more than one configuration")
+	if len(keys) != len(fields) {
+		return nil, errors.New("configuration as JSON: a key stands twice, once in another spelling")
 	}
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("configuration as JSON: %w", err)

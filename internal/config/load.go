@@ -41,7 +41,7 @@ func load(path string, top *yaml.Node, sets, environ []string) (*Loaded, error) 
 	l.layer(envEntries(environ))
 	l.layer(setEntries(sets))
 	if len(l.errs) > 0 {
-		return nil, errors.Join(l.errs...)
+		return nil, join(l.errs)
 	}
 	loaded := &Loaded{Config: Default(), Notes: l.notes, Sources: map[string]string{}}
 	c := loaded.Config
@@ -59,20 +59,33 @@ func load(path string, top *yaml.Node, sets, environ []string) (*Loaded, error) 
 		l.errs = append(l.errs, c.decode(e)...)
 	}
 	if len(l.errs) > 0 {
-		return nil, errors.Join(l.errs...)
+		return nil, join(l.errs)
 	}
 	c.settle(func(key string) bool { _, found := given[key]; return found }, loaded.Sources)
 	for _, p := range c.problems() {
-		if e, found := given[p.key]; found {
+		e, found := given[p.key]
+		switch {
+		case found:
 			l.errs = append(l.errs, fmt.Errorf("%s: %w", e.at(), p))
-		} else {
+		case !strings.HasPrefix(loaded.Sources[p.key], derived): // else the key it follows from is reported
 			l.errs = append(l.errs, fmt.Errorf("%s: %w", path, p))
 		}
 	}
 	if len(l.errs) > 0 {
-		return nil, errors.Join(l.errs...)
+		return nil, join(l.errs)
 	}
 	return loaded, nil
+}
+
+// maxErrors bounds what is told about a file that is wrong throughout.
+const maxErrors = 20
+
+// join makes one error of all, one a line.
+func join(errs []error) error {
+	if len(errs) > maxErrors {
+		errs = append(slices.Clone(errs[:maxErrors]), errors.New("and more like these"))
+	}
+	return errors.Join(errs...)
 }
 
 // loader collects the layers. viper decides which one wins; its values are entries, which it does not look into.
@@ -88,6 +101,9 @@ func (l *loader) layer(entries []entry, errs []error) {
 	given := map[string]entry{}
 	layer := map[string]any{}
 	for _, e := range entries {
+		if len(l.errs) > maxErrors {
+			return
+		}
 		out, keep, note, err := translate(e)
 		if err == nil && keep {
 			err = checkKey(out)

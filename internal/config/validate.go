@@ -11,12 +11,15 @@ import (
 	"strings"
 )
 
+// derived begins the source of a default that follows from another key.
+const derived = "default, from "
+
 // settle fills in the defaults that follow from other keys, and says so in sources.
 func (c *Config) settle(given func(key string) bool, sources map[string]string) {
 	follow := func(key, from string, set func()) {
 		if !given(key) {
 			set()
-			sources[key] = "default, from " + from
+			sources[key] = derived + from
 		}
 	}
 	follow("shards_dir", "output_dir", func() { c.ShardsDir = filepath.Join(c.OutputDir, ".ddprun", "shards") })
@@ -168,7 +171,7 @@ const (
 )
 
 func (c *Config) checkCombinations(k *checker) {
-	k.want(c.MaskReplaceProb+c.RandomReplaceProb <= 1+1e-9, "mask_replace_prob",
+	k.want(c.MaskReplaceProb > 1 || c.RandomReplaceProb > 1 || c.MaskReplaceProb+c.RandomReplaceProb <= 1+1e-9, "mask_replace_prob",
 		"mask_replace_prob + random_replace_prob must be at most 1, got %v + %v", c.MaskReplaceProb, c.RandomReplaceProb)
 	k.want(c.SampleUnit != "sentence" || c.SentenceUnit != "", "sample_unit",
 		"sentence needs sentence_unit to say where sentences end: line or auto")

@@ -1,0 +1,40 @@
+package config
+
+import "testing"
+
+func TestSteps(t *testing.T) {
+	for _, c := range []struct {
+		value       float64
+		total, want int64
+	}{{500, 3, 500}, {1, 10, 1}, {0.1, 100, 10}, {0.1, 101, 11}, {0, 100, 0}, {0.5, 1, 1}} {
+		if got := Steps(c.value, c.total); got != c.want {
+			t.Errorf("Steps(%v, %d) = %d, want %d", c.value, c.total, got, c.want)
+		}
+	}
+}
+
+func TestLanes(t *testing.T) {
+	for _, c := range []struct {
+		global, batch, accumulate, world int
+		want                             int
+		err                              string
+	}{
+		{0, 8, 1, 2, 2, ""},
+		{0, 8, 4, 3, 12, ""},
+		{32, 8, 1, 1, 4, ""},
+		{32, 8, 1, 3, 4, ""},
+		{32, 8, 1, 4, 4, ""},
+		{32, 8, 1, 5, 0, "global_batch_size: 32 is 4 micro-batches of 8, which 5 ranks cannot share; use at most 4 ranks, " +
+			"a smaller per_device_train_batch_size or a larger global_batch_size"},
+		{0, 8, 1, 0, 0, "the number of ranks must be at least 1, got 0"},
+	} {
+		config := Config{GlobalBatchSize: c.global, PerDeviceTrainBatchSize: c.batch, GradientAccumulationSteps: c.accumulate}
+		got, err := config.Lanes(c.world)
+		if got != c.want || c.err == "" && err != nil {
+			t.Errorf("%+v: %d lanes, %v", c, got, err)
+		}
+		if c.err != "" {
+			expect(t, "lanes", err, c.err)
+		}
+	}
+}
