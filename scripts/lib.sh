@@ -29,11 +29,12 @@ lock() {
     flock 9
 }
 
-# scratch NAME prints a new directory for half-made things. What killed runs left of that NAME goes first: call it
-# under the lock of NAME.
+# scratch NAME makes $new a new directory for half-made things, which goes when the script ends. What killed runs left
+# of that NAME goes first: call it under the lock of NAME.
 scratch() {
     rm -rf "$cache/tmp.$1".*
-    mktemp -d "$cache/tmp.$1.XXXXXX"
+    new=$(mktemp -d "$cache/tmp.$1.XXXXXX")
+    trap 'rm -rf "$new"' EXIT
 }
 
 # need_disk MIB WHAT ends with an error when the cache's disk has less than that.
@@ -44,7 +45,7 @@ need_disk() {
 
 # seal DIR writes the size of every file in it (but for Python's caches) to DIR/.files.
 seal() {
-    (cd "$1" && find . -type f ! -name '*.pyc' ! -name '.files*' -printf '%s %p\n' | LC_ALL=C sort -k 2 >.files.new && mv .files.new .files)
+    (cd "$1" && find . -type f ! -name '*.pyc' ! -name '.files*' -printf '%s %P\n' | LC_ALL=C sort -k 2 >.files.new && mv .files.new .files)
 }
 
 # broken DIR prints the first of the sealed files that is missing or has another size; nothing when all is well.

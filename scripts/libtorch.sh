@@ -6,6 +6,7 @@
 #   libtorch.sh find     prints where it is
 #   libtorch.sh setup    fetches the wheel when neither 1 nor 2 is there, mends a broken one, then prints where it is
 #   libtorch.sh wheel    the same, but for the wheel whatever else there is (the reference environment imports it)
+# Each run compares the files' sizes; VERIFY=1 their digests too.
 # CUDA=1, or a GPU's driver, adds the CUDA libraries that the wheel's libtorch_cuda.so needs; CUDA=0 never.
 set -eu
 . "$(dirname "$0")/lib.sh"
@@ -64,22 +65,24 @@ gpu_wanted() {
     esac
 }
 
-# download DIR REQUIREMENT... puts wheels there. The libraries in torch's wheel are the same for every Python, so one
+# download WHAT DIR REQUIREMENT... puts wheels there. The libraries in torch's wheel are the same for every Python, so one
 # that torch has no wheel for takes another's.
 download() {
-    to=$1
-    shift
+    what=$1
+    to=$2
+    shift 2
     version=$(python3 -c 'import sys; v = sys.version_info[:2]; print("%d.%d" % (v if (3, 10) <= v <= (3, 14) else (3, 12)))')
     mkdir -p "$to/tmp"
     PIP_ROOT_USER_ACTION=ignore TMPDIR=$to/tmp python3 -m pip download --quiet --no-cache-dir --only-binary=:all: \
         --implementation cp --python-version "$version" --dest "$to" "$@" ||
-        die "pip could not download $*: see its message above (proxies and indexes are pip's own settings)"
+        die "pip could not download $what: see its message above (proxies and indexes are pip's own settings)"
     rmdir "$to/tmp" 2>/dev/null || rm -rf "$to/tmp"
 }
 
 fetch_wheel() {
-    if [ -d "$torch_wheel_dir" ] && [ ! -e "$torch_wheel_dir/.files" ]; then
-        say "checking $torch_wheel_dir, which this script did not finish"
+    if [ -d "$torch_wheel_dir" ] && { [ ! -e "$torch_wheel_dir/.files" ] || [ "${VERIFY:-}" = 1 ]; }; then
+        say "checking every file in $torch_wheel_dir"
+        rm -f "$torch_wheel_dir/.files"
         if python3 "$checkout/scripts/wheels.py" verify "$torch_wheel_dir"; then seal "$torch_wheel_dir"; fi
     fi
     if [ -d "$torch_wheel_dir" ]; then
@@ -88,26 +91,24 @@ fetch_wheel() {
         say "$torch_wheel_dir is damaged ($bad); fetching it again"
     fi
     need_disk 2500 "unpacking libtorch"
-    new=$(scratch libtorch)
+    scratch libtorch
     say "downloading libtorch $torch_version (540 MB) with pip"
     # shellcheck disable=SC2086 # a list of requirements
-    download "$new/wheels" --no-deps $torch_wheels
+    download "libtorch" "$new/wheels" --no-deps $torch_wheels
     say "unpacking and checking it"
     python3 "$checkout/scripts/wheels.py" unpack "$new/tree" "$new/wheels"/*.whl
     seal "$new/tree"
     put_in_place "$new/tree" "$torch_wheel_dir"
-    rm -rf "$new"
-    say "libtorch $torch_version is in $torch_wheel_dir"
 }
 
 # fetch_cuda adds the CUDA libraries beside the wheel's. Files come in one by one, and the mark only after the last.
 fetch_cuda() {
     if [ -e "$torch_wheel_dir/.cuda" ]; then return; fi
     need_disk 8000 "unpacking the CUDA libraries"
-    new=$(scratch libtorch)
+    scratch libtorch
     say "downloading the CUDA libraries of libtorch $torch_version (about 2 GB) with pip"
     python3 "$checkout/scripts/wheels.py" requires "$torch_wheel_dir" cuda >"$new/requirements"
-    download "$new/wheels" -r "$new/requirements"
+    download "the CUDA libraries" "$new/wheels" -r "$new/requirements"
     mkdir "$new/tree"
     python3 "$checkout/scripts/wheels.py" unpack "$new/tree" "$new/wheels"/*.whl
     rm -rf "$new/wheels"
@@ -116,8 +117,6 @@ fetch_cuda() {
     cp -a -l --remove-destination "$new/tree/." "$torch_wheel_dir/"
     : >"$torch_wheel_dir/.cuda"
     seal "$torch_wheel_dir"
-    rm -rf "$new"
-    say "the CUDA libraries are in $torch_wheel_dir"
 }
 
 setup_wheel() {

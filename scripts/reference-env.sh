@@ -15,8 +15,12 @@ case $version in
 3.1[0-4]) ;;
 *) die "the reference environment needs Python 3.10 to 3.14, and python3 is $version; $hint" ;;
 esac
+"$checkout/scripts/libtorch.sh" wheel >/dev/null
+cuda=no
+if [ -e "$torch_wheel_dir/.cuda" ]; then cuda=yes; fi
 hash=$({
-    echo "$tag $torch_version $torch_wheel_dir" && cat "$requirements" "$checkout/scripts/cuda-stubs.sh" "$checkout/scripts/reference-env.sh"
+    echo "$tag $torch_wheel_dir $cuda"
+    cat "$requirements" "$checkout/scripts/cuda-stubs.sh" "$checkout/scripts/reference-env.sh"
 } | sha256sum | cut -c1-12)
 dir=$cache/reference-$hash
 
@@ -24,13 +28,22 @@ dir=$cache/reference-$hash
 install() {
     to=$1
     shift
-    PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --no-cache-dir --disable-pip-version-check --no-compile --only-binary=:all: \
-        --no-warn-script-location --no-warn-conflicts --upgrade --target "$to" "$@" ||
+    PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --no-cache-dir --disable-pip-version-check --no-compile \
+        --only-binary=:all: --no-warn-script-location --no-warn-conflicts --upgrade --target "$to" "$@" ||
         die "pip could not install the reference environment: see its message above; $hint"
 }
 
-# link_torch SITE makes the cache's torch importable, without the CUDA libraries that it names and never calls on a CPU.
+# link_torch SITE makes a torch importable: the cache's, unless another Python fetched that. Where the CUDA libraries that
+# it names were not fetched, stubs stand in for them and no GPU is seen.
 link_torch() {
+    if [ "$(python3 "$checkout/scripts/wheels.py" tag "$torch_wheel_dir")" = "$tag" ]; then
+        echo "$torch_wheel_dir" >"$1/ddprun.pth"
+        if [ $cuda = yes ]; then return; fi
+    else
+        # shellcheck disable=SC2086 # a list of requirements
+        install "$1" --no-deps $torch_wheels
+    fi
+    echo "import ddprun_cuda_stubs" >>"$1/ddprun.pth"
     "$checkout/scripts/cuda-stubs.sh" "$torch_wheel_dir/torch" "$1/ddprun_cuda_stubs"
     cat >"$1/ddprun_cuda_stubs/__init__.py" <<'END'
 """Loads the stubs beside it. torch's libraries then find their CUDA libraries already there, by name."""
@@ -38,28 +51,24 @@ import ctypes
 import glob
 import os
 
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 for _path in glob.glob(os.path.join(os.path.dirname(__file__), "lib*.so.*")):
     ctypes.CDLL(_path)
 END
-    printf '%s\nimport ddprun_cuda_stubs\n' "$torch_wheel_dir" >"$1/ddprun.pth"
 }
 
 build() {
     lock reference
     [ -n "$(broken "$dir")" ] || return 0
-    "$checkout/scripts/libtorch.sh" wheel >/dev/null
     need_disk 1500 "the reference environment"
     say "installing the Python reference environment with pip (150 MB to download)"
-    new=$(scratch reference)
+    scratch reference
     # Debian's Python can make an environment without pip alone, and this one needs none.
     python3 -m venv --without-pip "$new/env"
     site=$new/env/lib/python$version/site-packages
     python3 "$checkout/scripts/wheels.py" requires "$torch_wheel_dir" rest >"$new/plain"
     sed -n '/# alone$/!p' "$requirements" >>"$new/plain"
-    sed -n 's/ *# alone$//p' "$requirements" >"$new/alone"
-    if [ "$(python3 "$checkout/scripts/wheels.py" tag "$torch_wheel_dir")" = "$tag" ]; then
-        sed -i '/^torch==/d' "$new/alone"
-    fi
+    sed -n '/^torch==/d; s/ *# alone$//p' "$requirements" >"$new/alone"
     mkdir "$new/tmp"
     export TMPDIR="$new/tmp"
     install "$site" --no-deps -r "$new/alone"
@@ -69,7 +78,6 @@ build() {
         die "the reference environment does not run: see Python's message above; $hint"
     seal "$new/env"
     put_in_place "$new/env" "$dir"
-    rm -rf "$new"
 }
 
 bad=$(broken "$dir")
@@ -77,6 +85,4 @@ if [ -n "$bad" ]; then
     if [ -d "$dir" ]; then say "$dir is damaged ($bad); making it again"; fi
     build >&2
 fi
-# The torch in it is the cache's, which may have gone or broken since.
-if [ ! -f "$torch_wheel_dir/torch/lib/libtorch_python.so" ]; then "$checkout/scripts/libtorch.sh" wheel >/dev/null; fi
 echo "export DDPRUN_REFERENCE_PYTHON='$dir/bin/python'"

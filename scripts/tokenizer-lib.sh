@@ -21,14 +21,13 @@ build() {
     lock tokenizer
     [ -n "$(broken "$built")" ] || return 0
     say "building the tokenizers' library with cargo (about a minute)"
-    new=$(scratch tokenizer)
+    scratch tokenizer
     (cd "$package/rust" && CARGO_TARGET_DIR=$new/target cargo build --quiet --release --locked) ||
         die "cargo could not build $package/rust: see its message above"
     mkdir "$new/out"
     mv "$new/target/release/$name" "$new/out/"
     seal "$new/out"
     put_in_place "$new/out" "$built"
-    rm -rf "$new"
 }
 
 if [ -n "$(broken "$built")" ]; then build; fi
