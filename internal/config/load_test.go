@@ -206,6 +206,7 @@ func TestErrorsOfVariablesAndFlags(t *testing.T) {
 		{"seed=", "", "--set seed: seed: has no value"},
 		{"seed=-3", "", "--set seed: seed: must be at least 0, got -3"},
 		{"text_unit=page", "", `--set text_unit: text_unit: want one of file, paragraph, line; got "page"`},
+		{"eval_data=\xff", "", "--set eval_data: eval_data: is not UTF-8 text, so checkpoints could not record it; rename or link the file"},
 		{"", "DDPRUN_CFG_SED=3", "DDPRUN_CFG_SED: sed: unknown key; did you mean seed?"},
 		{"", "DDPRUN_CFG_SEED=x", `DDPRUN_CFG_SEED: seed: want a whole number in decimal digits, got the text "x"`},
 		{"", "DDPRUN_CFG_BF16=true", "DDPRUN_CFG_BF16: bf16: is a key of Trainer that is not available in ddprun yet; remove it"},

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // derived begins the source of a default that follows from another key.
@@ -86,8 +87,10 @@ func (c *Config) checkRequired(k *checker) {
 		k.want(len(set.Paths) > 0 && !slices.Contains(set.Paths, ""), "eval_data", "%s holds an empty path or none", key)
 	}
 	for _, path := range []struct{ key, text string }{{"model", c.Model}, {"output_dir", c.OutputDir},
-		{"data", strings.Join(c.Data, "")}, {"shards_dir", c.ShardsDir}, {"resume_from_checkpoint", c.ResumeFromCheckpoint}} {
+		{"data", strings.Join(c.Data, "")}, {"eval_data", fmt.Sprint(c.EvalData)}, {"shards_dir", c.ShardsDir},
+		{"resume_from_checkpoint", c.ResumeFromCheckpoint}} {
 		k.want(!strings.ContainsRune(path.text, 0), path.key, "holds a NUL character, which no path has")
+		k.want(utf8.ValidString(path.text), path.key, "is not UTF-8 text, so checkpoints could not record it; rename or link the file")
 	}
 }
 
