@@ -3,6 +3,7 @@ package shard
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 )
 
 const (
@@ -36,7 +37,15 @@ type OrderConfig struct {
 type Order struct {
 	cfg       OrderConfig
 	blockSize int64
+	blocks    atomic.Pointer[epochBlocks]
 	lanes     []laneWindow
+}
+
+// epochBlocks is the permutation of the blocks in the epoch that was used last.
+type epochBlocks struct {
+	epoch int64
+	order *permutation
+	short int64 // slot that the corpus's last block, which may be shorter, comes to
 }
 
 // laneWindow is the window of a lane that was used last.
@@ -127,25 +136,23 @@ func (o *Order) fillWindow(cache *laneWindow, epoch int64, lane int, window, sta
 
 // appendSequence appends the samples at positions [start, start+length) of the epoch's
 // permuted sequence of blocks. Its slots hold one block each, of blockSize samples
-// but for the slot that the corpus's last block, which may be shorter, comes to.
+// but for the short one.
 func (o *Order) appendSequence(dst []int64, epoch, start, length int64) []int64 {
-	blocks := ceilDiv(o.cfg.Samples, o.blockSize)
-	blockOf := newPermutation(blocks, o.cfg.Seed, uint64(epoch))
-	missing := blocks*o.blockSize - o.cfg.Samples // from the last block
-	short := blockOf.inverse(blocks - 1)
+	blocks := o.epochBlocks(epoch)
+	missing := o.blockCount()*o.blockSize - o.cfg.Samples // from the last block
 	for end := start + length; start < end; {
 		// What lies behind the short slot lies where it would if that were whole.
 		at := start
-		if at >= (short+1)*o.blockSize-missing {
+		if at >= (blocks.short+1)*o.blockSize-missing {
 			at += missing
 		}
 		slot, offset := at/o.blockSize, at%o.blockSize
 		size := o.blockSize
-		if slot == short {
+		if slot == blocks.short {
 			size -= missing
 		}
 		n := min(size-offset, end-start)
-		sample := blockOf.at(slot)*o.blockSize + offset
+		sample := blocks.order.at(slot)*o.blockSize + offset
 		for i := range n {
 			dst = append(dst, sample+i)
 		}
@@ -153,6 +160,18 @@ func (o *Order) appendSequence(dst []int64, epoch, start, length int64) []int64 
 	}
 	return dst
 }
+
+func (o *Order) epochBlocks(epoch int64) *epochBlocks {
+	if b := o.blocks.Load(); b != nil && b.epoch == epoch {
+		return b
+	}
+	order := newPermutation(o.blockCount(), o.cfg.Seed, uint64(epoch))
+	b := &epochBlocks{epoch: epoch, order: order, short: order.inverse(o.blockCount() - 1)}
+	o.blocks.Store(b)
+	return b
+}
+
+func (o *Order) blockCount() int64 { return ceilDiv(o.cfg.Samples, o.blockSize) }
 
 // AssignLanes returns the lanes [first, end) that a rank holds: contiguous, in numbers
 // that differ by at most one. Ranks beyond the number of lanes hold none.

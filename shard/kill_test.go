@@ -1,0 +1,159 @@
+package shard
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"testing"
+	"time"
+)
+
+// childEnv makes this test program prepare the texts in the directory that it names
+// instead of running tests.
+const childEnv = "DDPRUN_SHARD_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childEnv); dir != "" {
+		if err := killedWork(dir, time.Millisecond); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func killedConfig(dir string, delay time.Duration) PrepareConfig {
+	cfg := lineConfig(filepath.Join(dir, "cache"), filepath.Join(dir, "texts"))
+	cfg.Encoder = testEncoder{vocab: 30000, delay: delay}
+	cfg.ShardBytes = 20000
+	return cfg
+}
+
+// killedWork prepares, and makes a sample index.
+func killedWork(dir string, delay time.Duration) error {
+	report, err := Prepare(context.Background(), killedConfig(dir, delay))
+	if err != nil {
+		return err
+	}
+	c, err := Open(report.Dir, OpenConfig{})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	s, err := c.Samples(context.Background(), SampleConfig{Unit: Sentence, MaxTokens: 9})
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+// TestKilled kills Prepare with SIGKILL at random moments, as often as it takes to
+// have it complete; then everything must be as in a run that nobody disturbed.
+func TestKilled(t *testing.T) {
+	rounds := 4
+	if os.Getenv("DDPRUN_TEST_ALL") != "" {
+		rounds = 40
+	}
+	calm, disturbed := t.TempDir(), t.TempDir()
+	for i := range 8 {
+		for _, dir := range []string{calm, disturbed} {
+			writeFile(t, filepath.Join(dir, "texts", fmt.Sprintf("%d.txt", i)), someText(700))
+		}
+	}
+	began := time.Now()
+	if err := killedWork(calm, time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	usual := time.Since(began)
+	r := rand.New(rand.NewPCG(uint64(began.UnixNano()), 0))
+	killed := 0
+	for range rounds {
+		if runKilled(t, disturbed, time.Duration(r.Int64N(int64(usual)))) {
+			killed++
+			// What can be seen by its name is whole.
+			for _, dir := range preparedDirs(t, disturbed) {
+				if err := touchAll(dir, VerifyOpen); err != nil {
+					t.Fatalf("after %d kills: %v", killed, err)
+				}
+			}
+		}
+	}
+	if err := killedWork(disturbed, 0); err != nil {
+		t.Fatalf("after %d kills: %v", killed, err)
+	}
+	t.Logf("%d of %d killed before their end", killed, rounds)
+	compareWork(t, calm, disturbed)
+}
+
+// runKilled starts a child, kills it after a while, and says whether it was still
+// at work.
+func runKilled(t *testing.T, dir string, after time.Duration) bool {
+	t.Helper()
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), childEnv+"="+dir)
+	child.Stderr = os.Stderr
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(after, func() { child.Process.Kill() })
+	defer timer.Stop()
+	err := child.Wait()
+	if err != nil && child.ProcessState.Exited() {
+		t.Fatalf("the child failed by itself: %v", err)
+	}
+	return err != nil
+}
+
+func preparedDirs(t *testing.T, dir string) []string {
+	t.Helper()
+	dirs, err := filepath.Glob(filepath.Join(dir, "cache", "[0-9a-f]*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dirs
+}
+
+// compareWork compares the only corpus of two directories, but for the paths of their
+// sources and the digests that go with them, and checks that nothing else was left.
+func compareWork(t *testing.T, calm, disturbed string) {
+	t.Helper()
+	var corpora []*Corpus
+	var samples []*Samples
+	for _, dir := range []string{calm, disturbed} {
+		if left, _ := filepath.Glob(filepath.Join(dir, "cache", tmpPrefix+"*")); len(left) != 0 {
+			t.Errorf("left %v", left)
+		}
+		dirs := preparedDirs(t, dir)
+		if len(dirs) != 1 {
+			t.Fatalf("%d prepared corpora", len(dirs))
+		}
+		c := open(t, dirs[0])
+		corpora = append(corpora, c)
+		samples = append(samples, samplesOf(t, c, SampleConfig{Unit: Sentence, MaxTokens: 9}))
+	}
+	a, b := corpora[0].index, corpora[1].index
+	if !reflect.DeepEqual(a.Counts, b.Counts) || corpora[0].ContentDigest() != corpora[1].ContentDigest() || len(a.Shards) != len(b.Shards) {
+		t.Fatalf("%+v and %+v", a, b)
+	}
+	for i := range a.Shards {
+		x, err := corpora[0].shard(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		y, err := corpora[1].shard(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(x.data[headerBytes:]) != string(y.data[headerBytes:]) {
+			t.Errorf("shard %d differs", i)
+		}
+	}
+	if !reflect.DeepEqual(samples[0].data[sampleHeaderBytes:], samples[1].data[sampleHeaderBytes:]) {
+		t.Error("the samples differ")
+	}
+}
