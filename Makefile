@@ -44,6 +44,10 @@ demo: build ## continue the pre-training of a small BERT on real text with 2 ran
 bench: build ## measure throughput and what communication costs
 	@$(with_torch) && $(with_reference) && scripts/bench.sh
 
+.PHONY: notices
+notices: build ## write THIRD_PARTY_NOTICES anew, after a dependency changed
+	@$(with_torch) && python3 tools/notices/notices.py >bin/notices && mv bin/notices THIRD_PARTY_NOTICES
+
 .PHONY: clean
 clean: ## remove what was built here (the cache stays)
 	rm -rf bin internal/tokenizer/lib internal/tokenizer/archive.h
