@@ -19,6 +19,7 @@ Needs tools/golden/requirements.txt.
 """
 
 import argparse
+import atexit
 import contextlib
 import importlib.util
 import json
@@ -57,7 +58,7 @@ def main():
         bench = Bench(a, os.path.abspath(work))
         rows = [row for part in parts for row in PARTS[part](bench)]
     print(f"{machine()}; {a.rounds} rounds in turn.\n")
-    print("| measurement | ddprun | compared with | | ratio (each round) |\n|---|---|---|---|---|")
+    print("| what | ddprun | compared with | | ratio (each round) |\n|---|---|---|---|---|")
     for row in rows:
         print("| " + " | ".join(row) + " |")
 
@@ -92,9 +93,9 @@ class Bench:
                 records = [json.loads(line) for line in f]
             rates = [r["tokens_per_second"] for r in records if "tokens_per_second" in r][WARMUP:]
             peaks = [r["peak_rss_mib"] for r in records if "peak_rss_mib" in r]
-            if not rates:
-                sys.exit(f"{out}/metrics.jsonl: no tokens_per_second after {WARMUP} steps")
-            return statistics.median(rates), peaks[-1] if peaks else None
+            if not rates or not peaks:
+                sys.exit(f"{out}/metrics.jsonl: no tokens_per_second after {WARMUP} steps, or no peak_rss_mib")
+            return statistics.median(rates), peaks[-1]
         return result
 
     def trainer(self, name, *options):
@@ -115,10 +116,12 @@ class Bench:
 
 
 class Process:
-    """A child with its output in files. wait ends the benchmark with the last of its output where it fails."""
+    """A child with its output in files. wait ends the benchmark, and with it every child, where this one fails."""
 
     def __init__(self, name, command, work):
         self.name, self.out = name, os.path.join(work, name)
+        self.child = None
+        atexit.register(self.stop)
         print(f"bench: {name}", file=sys.stderr, flush=True)
         with open(self.out + ".stdout", "wb") as out, open(self.out + ".stderr", "wb") as err:
             try:
@@ -129,12 +132,15 @@ class Process:
     def wait(self):
         try:
             code = self.child.wait(TIMEOUT_SECONDS)
-        except BaseException:
-            self.child.terminate()
-            self.child.wait()
-            raise
+        except subprocess.TimeoutExpired:
+            sys.exit(f"{self.name}: still running after {TIMEOUT_SECONDS} s")
         if code:
             sys.exit(f"{self.name}: exit code {code}\n{self.read('.stderr')[-3000:]}")
+
+    def stop(self):
+        if self.child and self.child.poll() is None:
+            self.child.terminate()
+            self.child.wait()
 
     def stdout(self):
         return self.read(".stdout")
@@ -178,10 +184,8 @@ def beside_trainer(bench, name, what, keys, options):
         ours.append(bench.ddprun(f"{name}-{k}-ddprun", 1, THREADS, **keys)())
         theirs.append(bench.trainer(f"{name}-{k}-trainer", *options))
     label = f"1 rank x {THREADS} threads, {what}"
-    rows = [row(label + ", tokens/s", [r for r, _ in ours], "Trainer, tuned", [r for r, _ in theirs])]
-    if all(m for _, m in ours):
-        rows.append(row(label + ", peak MiB", [m for _, m in ours], "Trainer, tuned", [m for _, m in theirs]))
-    return rows
+    return [row(f"{label}, {unit}", [o[i] for o in ours], "Trainer, tuned", [t[i] for t in theirs])
+            for i, unit in enumerate(("tokens/s", "peak MiB"))]
 
 
 def row(what, ours, other, theirs):
