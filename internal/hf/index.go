@@ -71,7 +71,7 @@ func resolveShards(indexPath string, shards map[string]string) (map[string]strin
 			continue
 		}
 		path := filepath.Join(dir, file)
-		resolved, err := filepath.EvalSymlinks(path)
+		resolved, err := realPath(path)
 		if errors.Is(err, os.ErrNotExist) {
 			return nil, fmt.Errorf("%s: tensor %s lies in %s, and that file is missing", indexPath, tensor, file)
 		}
@@ -91,11 +91,8 @@ func resolveShards(indexPath string, shards map[string]string) (map[string]strin
 // links are resolved: dir itself and, where dir is a snapshot of the Hub's cache
 // (models--org--name/snapshots/<commit>), that model's blobs.
 func trustedRoots(dir string) ([]string, error) {
-	real, err := filepath.EvalSymlinks(dir)
+	real, err := realPath(dir)
 	if err != nil {
-		return nil, err
-	}
-	if real, err = filepath.Abs(real); err != nil {
 		return nil, err
 	}
 	roots := []string{real}
@@ -108,15 +105,19 @@ func trustedRoots(dir string) ([]string, error) {
 	return roots, nil
 }
 
-func within(roots []string, path string) bool {
-	path, err := filepath.Abs(path)
+// realPath is path absolute and with every link resolved.
+func realPath(path string) (string, error) {
+	absolute, err := filepath.Abs(path)
 	if err != nil {
-		return false
+		return "", err
 	}
-	for _, root := range roots {
-		if rel, err := filepath.Rel(root, path); err == nil && filepath.IsLocal(rel) {
-			return true
-		}
-	}
-	return false
+	return filepath.EvalSymlinks(absolute)
+}
+
+// within says whether a real path is one of the roots or below one.
+func within(roots []string, real string) bool {
+	return slices.ContainsFunc(roots, func(root string) bool {
+		rel, err := filepath.Rel(root, real)
+		return err == nil && filepath.IsLocal(rel)
+	})
 }

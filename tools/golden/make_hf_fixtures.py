@@ -2,8 +2,7 @@
 
     python3 tools/golden/make_hf_fixtures.py internal/hf/testdata
 
-Needs torch, transformers, safetensors, tokenizers; the SentencePiece fixtures also
-sentencepiece and protobuf. The fixtures are small and committed; the script is kept
+Needs torch, transformers 5, safetensors, tokenizers, sentencepiece and protobuf. The fixtures are small and committed; the script is kept
 so that anyone can see what they are and make them again.
 """
 
@@ -15,6 +14,8 @@ import tempfile
 import warnings
 
 import safetensors.torch
+import sentencepiece
+import tokenizers
 import torch
 import transformers
 
@@ -117,8 +118,96 @@ def config():
         shutil.copy(os.path.join(d, "config.json"), out("config", "config.json"))
 
 
+ROLE = {"lstrip": False, "rstrip": False, "normalized": False, "single_word": False}
+WORDS = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\n##c\n"
+
+
+def bpe(specials):
+    """A byte-level vocabulary with a few merges."""
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    merges = [("t", "h"), ("\u0120", "th"), ("\u0120th", "e"), ("i", "n")]
+    tokens = specials + alphabet + ["".join(m) for m in merges]
+    lines = ["#version: 0.2"] + [" ".join(m) for m in merges]
+    return {"vocab.json": {t: i for i, t in enumerate(tokens)}, "merges.txt": "\n".join(lines) + "\n"}
+
+
+def spiece():
+    """A unigram model trained on a few sentences, with a small map of characters."""
+    with tempfile.TemporaryDirectory() as d:
+        text, rules = os.path.join(d, "text"), os.path.join(d, "rules.tsv")
+        with open(text, "w", encoding="utf-8") as f:
+            for i in range(300):
+                f.write(f"the rays of light {i} fall upon the glass and are bent by it caf\u00e9 {i * 7}\n")
+        with open(rules, "w", encoding="utf-8") as f:
+            f.write("41\t61\n42\t62\n")  # A to a, B to b
+        sentencepiece.SentencePieceTrainer.train(
+            input=text, model_prefix=os.path.join(d, "m"), vocab_size=60, model_type="unigram",
+            normalization_rule_tsv=rules, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, user_defined_symbols=["<user>"],
+            minloglevel=2)
+        with open(os.path.join(d, "m.model"), "rb") as f:
+            return f.read()
+
+
+def tokenizer_cases():
+    model = lambda kind: {"config.json": {"model_type": kind}}
+    special_map = {
+        "mask_token": {"content": "<m>", "lstrip": True, **{k: False for k in ("rstrip", "normalized", "single_word")}},
+        "cls_token": "b", "additional_special_tokens": ["<x>"],
+    }
+    decoder = {"4": {"content": "[MASK]", "special": True, **ROLE},
+               "8": {"content": "<n>", "special": False, **ROLE, "normalized": True, "single_word": True}}
+    roberta = bpe(["<s>", "<pad>", "</s>", "<unk>"])
+    gpt2 = bpe(["<|endoftext|>"])
+    piece = {"spiece.model": spiece()}
+    config = lambda **kw: {"tokenizer_config.json": kw}
+    return {
+        "bert": {"vocab.txt": WORDS, **model("bert")},
+        "bert_cased": {"vocab.txt": WORDS, **config(
+            tokenizer_class="BertTokenizer", do_lower_case=False, strip_accents=True, tokenize_chinese_chars=False)},
+        "bert_odd_lines": {"vocab.txt": "[PAD]\r\n[UNK]\n[CLS]\n[SEP]\na\na\n \nb\u00a0\n##c", **model("bert")},
+        "bert_special_map": {"vocab.txt": WORDS, **model("bert"), "special_tokens_map.json": special_map,
+                             "added_tokens.json": {"<y>": 9, "<m>": 8}},
+        "bert_mask_object": {"vocab.txt": WORDS, **model("bert"),
+                             "special_tokens_map.json": {"mask_token": special_map["mask_token"]}},
+        "bert_decoder": {"vocab.txt": WORDS, "special_tokens_map.json": {"cls_token": "b"}, **config(
+            tokenizer_class="BertTokenizerFast", added_tokens_decoder=decoder)},
+        "roberta": {**roberta, **model("roberta")},
+        "roberta_prefix_space": {**roberta, **config(
+            tokenizer_class="RobertaTokenizer", add_prefix_space=True, trim_offsets=False,
+            mask_token={"__type": "AddedToken", "content": "<mask>", "special": True, **ROLE, "lstrip": True})},
+        "gpt2": {**gpt2, **model("gpt2")},
+        "gpt2_bos": {**gpt2, **config(
+            tokenizer_class="GPT2Tokenizer", add_bos_token=True, add_prefix_space=True, pad_token="<|pad|>")},
+        "t5": {**piece, **model("t5")},
+        "t5_two_extra": {**piece, **config(tokenizer_class="T5Tokenizer", extra_ids=2, model_max_length=512)},
+    }
+
+
+def tokenizer_files():
+    """Directories with a tokenizer's older files, and the tokenizer.json that transformers makes of each."""
+    for name, files in tokenizer_cases().items():
+        for file, content in files.items():
+            path = out("tokenizers", name, file)
+            if isinstance(content, dict):
+                write_json(path, content)
+            else:
+                with open(path, "wb") as f:
+                    f.write(content if isinstance(content, bytes) else content.encode())
+        with tempfile.TemporaryDirectory() as d:
+            made = transformers.AutoTokenizer.from_pretrained(out("tokenizers", name))
+            made.save_pretrained(d)
+            with open(os.path.join(d, "tokenizer.json"), encoding="utf-8") as f:
+                tokenizer = json.load(f)
+        roles = {k: getattr(made, k) for k in made.SPECIAL_TOKENS_ATTRIBUTES if getattr(made, k) is not None}
+        with open(out("tokenizers", name, "want.json"), "w", encoding="utf-8") as f:
+            json.dump({"class": type(made).__name__, "roles": roles, "all": sorted(set(made.all_special_tokens)),
+                       "tokenizer": tokenizer}, f, ensure_ascii=False)
+            f.write("\n")
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     torch_files()
     config()
     matching()
+    tokenizer_files()

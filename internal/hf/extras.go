@@ -1,0 +1,169 @@
+package hf
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// weightSuffixes end the names of files that hold weights in one format or another,
+// or belong to one. What a run trains makes them all stale.
+var weightSuffixes = []string{
+	".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth", ".ckpt", ".h5", ".msgpack",
+	".msgpack.index.json", ".h5.index.json", ".ot", ".onnx", ".onnx_data", ".gguf", ".tflite", ".mlmodel", ".data-00000-of-00001",
+}
+
+// weightFolders hold exports of the weights, whatever the names in them.
+var weightFolders = []string{"onnx", "openvino", "coreml", "tflite", "gguf", "original", "runs"}
+
+// trainingFiles are what Trainer and ddprun leave beside a model about the run that
+// made it, which is not the run that copies.
+var trainingFiles = []string{
+	"training_args.bin", "trainer_state.json", "optimizer.pt", "scheduler.pt", "metrics.jsonl", "ddprun_state.json",
+}
+
+// skipExtra says whether the file or folder at rel, within a model directory, is no
+// extra.
+func skipExtra(rel string, isDir bool) bool {
+	folder, name := path.Split(rel)
+	if strings.HasPrefix(name, ".") { // .git, .cache, .gitattributes, .ddprun
+		return true
+	}
+	if isDir {
+		return slices.Contains(weightFolders, name) || strings.HasPrefix(name, "checkpoint-") || name == "logs"
+	}
+	if rel == ConfigFile || slices.Contains(trainingFiles, name) {
+		return true
+	}
+	isWeights := slices.ContainsFunc(weightSuffixes, func(suffix string) bool { return strings.HasSuffix(name, suffix) })
+	return isWeights && !moduleFolder.MatchString(folder)
+}
+
+// moduleFolder is a folder of sentence-transformers, say 2_Dense/, whose weights are
+// a layer of their own and not a copy of the model's.
+var moduleFolder = regexp.MustCompile(`^[0-9]+_[A-Za-z]+/`)
+
+// CopyExtras copies from one model directory to another, which must exist, what is
+// neither weights nor config.json nor the state of an earlier run: the tokenizer's
+// files, generation_config.json, the model card and licence, folders such as
+// sentence-transformers' 1_Pooling, and whatever else there is. Left out are hidden
+// entries, weights of any format and folders of exports (onnx, openvino, ...),
+// since the weights that the caller writes make those stale.
+//
+// Links are followed if they stay in the model's directory or, in a snapshot of the
+// Hub's cache, lead to its blobs; other links and anything but regular files are
+// left out. Files that dst has are replaced, its links never written through. The
+// files are synced.
+func CopyExtras(src, dst string) error {
+	roots, err := trustedRoots(src)
+	if err != nil {
+		return err
+	}
+	into, err := os.OpenRoot(dst)
+	if err != nil {
+		return err
+	}
+	defer into.Close()
+	dstReal, err := realPath(dst)
+	if err != nil {
+		return err
+	}
+	c := extrasCopier{roots: roots, into: into, dst: dstReal}
+	return c.folder(src, "", 0)
+}
+
+// maxExtraDepth bounds nested folders, and with them links that lead in circles.
+const maxExtraDepth = 16
+
+type extrasCopier struct {
+	roots []string // where links may lead
+	into  *os.Root
+	dst   string // where into lies, links resolved
+}
+
+// folder copies the folder at src; rel is its place in the model directory, with
+// slashes.
+func (c *extrasCopier) folder(src, rel string, depth int) error {
+	if depth > maxExtraDepth {
+		return fmt.Errorf("copy %s: more than %d folders deep", src, maxExtraDepth)
+	}
+	entries, err := os.ReadDir(src)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		from := filepath.Join(src, entry.Name())
+		info, err := c.resolve(from, entry.Type()&fs.ModeSymlink != 0)
+		if err != nil {
+			return err
+		}
+		at := path.Join(rel, entry.Name())
+		switch {
+		case info == nil || skipExtra(at, info.IsDir()):
+		case info.IsDir():
+			if err := c.folder(from, at, depth+1); err != nil {
+				return err
+			}
+		case info.Mode().IsRegular():
+			if err := c.file(from, at); err != nil {
+				return fmt.Errorf("copy %s: %w", from, err)
+			}
+		}
+	}
+	return nil
+}
+
+// resolve is what an entry is, links followed; nil where it is not to be copied: a
+// link that leads nowhere or out of the model, or a folder that dst lies in.
+func (c *extrasCopier) resolve(from string, isLink bool) (fs.FileInfo, error) {
+	real, err := realPath(from)
+	if isLink && err != nil {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !within(c.roots, real) || within([]string{real}, c.dst) {
+		return nil, nil
+	}
+	return os.Stat(real)
+}
+
+// file copies one file through a temporary name, so that what dst has under the
+// name, even a link, is replaced and not written to.
+func (c *extrasCopier) file(from, rel string) (err error) {
+	in, err := openRegular(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	if err := c.into.MkdirAll(path.Dir(rel), 0o755); err != nil {
+		return err
+	}
+	temporary := rel + ".ddprun-tmp"
+	if err := c.into.RemoveAll(temporary); err != nil {
+		return err
+	}
+	out, err := c.into.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	if err == nil {
+		err = out.Sync()
+	}
+	if err = errors.Join(err, out.Close()); err == nil {
+		err = c.into.Rename(temporary, rel)
+	}
+	if err != nil {
+		return errors.Join(err, c.into.Remove(temporary))
+	}
+	return nil
+}
