@@ -1,0 +1,30 @@
+// Command ddprun-worker is one rank of a training run, and whatever else needs libtorch or a tokenizer. People start it
+// through ddprun.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	err := newRootCommand().Execute()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "ddprun: %v\n", err)
+	}
+	os.Exit(exitCode(err))
+}
+
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "ddprun-worker",
+		Short:         "The part of ddprun that needs libtorch or a tokenizer",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return inputError{err} })
+	root.AddCommand(newTokenizeCommand())
+	return root
+}
