@@ -118,11 +118,10 @@ func (x *index) check() error {
 // header is the header that shard i must have.
 func (x *index) header(i int) header {
 	s := x.Shards[i]
-	h := header{tokenBytes: uint32(x.TokenBytes), number: uint32(i), vocabSize: uint32(x.VocabSize),
-		tokens: uint64(s.Tokens), sentences: uint64(s.Sentences), documents: uint64(s.Documents)}
 	digest := x.digest()
-	copy(h.corpus[:], digest[:])
-	return h
+	return header{tokenBytes: uint32(x.TokenBytes), number: uint32(i), vocabSize: uint32(x.VocabSize),
+		tokens: uint64(s.Tokens), sentences: uint64(s.Sentences), documents: uint64(s.Documents),
+		corpus: [16]byte(digest[:16])}
 }
 
 // digest is the corpus's digest as bytes; zero for a digest that is not hexadecimal,

@@ -18,7 +18,7 @@ const childEnv = "DDPRUN_SHARD_TEST_CHILD"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {
-		if err := killedWork(dir, time.Millisecond); err != nil {
+		if err := killedWork(dir, 3*time.Millisecond); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -52,12 +52,13 @@ func killedWork(dir string, delay time.Duration) error {
 	return s.Close()
 }
 
-// TestKilled kills Prepare with SIGKILL at random moments, as often as it takes to
-// have it complete; then everything must be as in a run that nobody disturbed.
+// TestKilled kills Prepare with SIGKILL at random moments. Whatever a kill leaves, what
+// has a corpus's name is whole, and the run that at last completes leaves what a run
+// leaves that nobody disturbed. Then it begins anew, so that kills hit all stages.
 func TestKilled(t *testing.T) {
-	rounds := 4
+	rounds := 8
 	if os.Getenv("DDPRUN_TEST_ALL") != "" {
-		rounds = 40
+		rounds = 100
 	}
 	calm, disturbed := t.TempDir(), t.TempDir()
 	for i := range 8 {
@@ -66,28 +67,32 @@ func TestKilled(t *testing.T) {
 		}
 	}
 	began := time.Now()
-	if err := killedWork(calm, time.Millisecond); err != nil {
-		t.Fatal(err)
+	if runKilled(t, calm, time.Minute) {
+		t.Fatal("a run took more than a minute")
 	}
 	usual := time.Since(began)
 	r := rand.New(rand.NewPCG(uint64(began.UnixNano()), 0))
 	killed := 0
 	for range rounds {
-		if runKilled(t, disturbed, time.Duration(r.Int64N(int64(usual)))) {
-			killed++
-			// What can be seen by its name is whole.
-			for _, dir := range preparedDirs(t, disturbed) {
-				if err := touchAll(dir, VerifyOpen); err != nil {
-					t.Fatalf("after %d kills: %v", killed, err)
-				}
+		if !runKilled(t, disturbed, time.Duration(r.Int64N(int64(usual)*5/4))) {
+			compareWork(t, calm, disturbed)
+			if err := os.RemoveAll(filepath.Join(disturbed, "cache")); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		killed++
+		for _, dir := range preparedDirs(t, disturbed) {
+			if err := touchAll(dir, VerifyOpen); err != nil {
+				t.Fatalf("after %d kills: %v", killed, err)
 			}
 		}
 	}
 	if err := killedWork(disturbed, 0); err != nil {
 		t.Fatalf("after %d kills: %v", killed, err)
 	}
-	t.Logf("%d of %d killed before their end", killed, rounds)
 	compareWork(t, calm, disturbed)
+	t.Logf("%d of %d killed before their end, which took %v", killed, rounds, usual)
 }
 
 // runKilled starts a child, kills it after a while, and says whether it was still
@@ -124,6 +129,12 @@ func compareWork(t *testing.T, calm, disturbed string) {
 	t.Helper()
 	var corpora []*Corpus
 	var samples []*Samples
+	defer func() {
+		for i := range corpora {
+			samples[i].Close()
+			corpora[i].Close()
+		}
+	}()
 	for _, dir := range []string{calm, disturbed} {
 		if left, _ := filepath.Glob(filepath.Join(dir, "cache", tmpPrefix+"*")); len(left) != 0 {
 			t.Errorf("left %v", left)
@@ -132,9 +143,16 @@ func compareWork(t *testing.T, calm, disturbed string) {
 		if len(dirs) != 1 {
 			t.Fatalf("%d prepared corpora", len(dirs))
 		}
-		c := open(t, dirs[0])
+		c, err := Open(dirs[0], OpenConfig{Verify: VerifyOpen})
+		if err != nil {
+			t.Fatal(err)
+		}
 		corpora = append(corpora, c)
-		samples = append(samples, samplesOf(t, c, SampleConfig{Unit: Sentence, MaxTokens: 9}))
+		s, err := c.Samples(context.Background(), SampleConfig{Unit: Sentence, MaxTokens: 9})
+		if err != nil {
+			t.Fatal(err)
+		}
+		samples = append(samples, s)
 	}
 	a, b := corpora[0].index, corpora[1].index
 	if !reflect.DeepEqual(a.Counts, b.Counts) || corpora[0].ContentDigest() != corpora[1].ContentDigest() || len(a.Shards) != len(b.Shards) {

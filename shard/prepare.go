@@ -217,10 +217,12 @@ func publish(tmp, dir string) error {
 
 // writeShards runs the pipeline into dir and fills in the counts and shards of x.
 func writeShards(ctx context.Context, cfg *PrepareConfig, x *index, dir string) error {
-	header := header{}
+	var textBytes int64
+	for _, source := range x.Sources {
+		textBytes += source.Bytes
+	}
 	digest := x.digest()
-	copy(header.corpus[:], digest[:])
-	w := newWriter(dir, header.corpus, x.VocabSize, cfg.ShardBytes)
+	w := newWriter(dir, [16]byte(digest[:16]), x.VocabSize, cfg.ShardBytes, textBytes)
 	var tokens []uint32
 	p := pipeline{
 		encoder: cfg.Encoder,

@@ -316,3 +316,26 @@ func TestPrepareCancelled(t *testing.T) {
 		t.Errorf("%+v", report)
 	}
 }
+
+func TestPrepareNoticesAChangeWhileReading(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.txt")
+	writeFile(t, path, someText(5))
+	cfg := lineConfig(dir, path)
+	opts, err := cfg.check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources, _, err := openHashCache(dir).sources([]string{path}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, path, someText(6))
+	_, err = build(context.Background(), &cfg, opts, sources)
+	wantError(t, err, "a.txt", "changed while it was being read")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	_, err = build(context.Background(), &cfg, opts, sources)
+	wantError(t, err, "a.txt", "no such file")
+}

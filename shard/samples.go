@@ -73,8 +73,8 @@ type Sample struct {
 // read them.
 type Samples struct {
 	corpus *Corpus
-	path   string // of the sample index
-	data   []byte // the mapped index
+	path   string  // of the sample index
+	data   []byte  // the mapped index
 	first  []int64 // sample of each shard, and the number of samples
 	max    int64   // tokens in a sample
 	digest string

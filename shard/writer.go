@@ -40,8 +40,11 @@ type writer struct {
 	shards []shardEntry
 }
 
-func newWriter(dir string, corpus [16]byte, vocabSize int, limit int64) *writer {
-	w := &writer{dir: dir, corpus: corpus, vocabSize: uint32(vocabSize), limit: limit}
+// newWriter returns a writer into dir. expect is about how many bytes of tokens are to
+// come: room is made for them at once, up to a shard.
+func newWriter(dir string, corpus [16]byte, vocabSize int, limit, expect int64) *writer {
+	w := &writer{dir: dir, corpus: corpus, vocabSize: uint32(vocabSize), limit: limit,
+		tokens: make([]byte, 0, min(limit, expect))}
 	w.reset()
 	return w
 }
