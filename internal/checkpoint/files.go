@@ -1,0 +1,132 @@
+package checkpoint
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// The files of a checkpoint that this package gives meaning to.
+const (
+	configFile    = "config.json"
+	modelFile     = "model.safetensors"
+	optimizerFile = "optimizer.safetensors"
+	trainerFile   = "trainer_state.json"
+	stateFile     = "ddprun_state.json"
+)
+
+// writeEncoded writes what encode returns and brings it to the disk.
+func writeEncoded(path string, encode func() ([]byte, error)) error {
+	data, err := encode()
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		return err
+	}
+	return syncPath(path)
+}
+
+// seal brings everything below dir to the disk and returns what each file is.
+func seal(dir string) (map[string]File, error) {
+	files := map[string]File{}
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			return syncPath(path)
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		if files[filepath.ToSlash(name)], err = describe(path); err != nil {
+			return err
+		}
+		return syncPath(path)
+	})
+	return files, err
+}
+
+// describe reads a regular file for its size and checksum.
+func describe(path string) (File, error) {
+	if err := checkRegular(path); err != nil {
+		return File{}, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return File{}, err
+	}
+	defer f.Close()
+	hash := sha256.New()
+	size, err := io.Copy(hash, f)
+	if err != nil {
+		return File{}, err
+	}
+	return File{Size: size, SHA256: hex.EncodeToString(hash.Sum(nil))}, nil
+}
+
+// readFile reads a regular file of at most limit bytes.
+func readFile(path string, limit int64) ([]byte, error) {
+	if err := checkRegular(path); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%s: is larger than %d bytes, which no such file is", path, limit)
+	}
+	return data, err
+}
+
+// checkRegular keeps a pipe or a device from being opened, which could block for ever.
+func checkRegular(path string) error {
+	info, err := os.Lstat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s: is not a regular file", path)
+	}
+	return err
+}
+
+// syncPath waits until a file, or a directory's entries, are on the disk.
+func syncPath(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	// A file system that cannot sync directories (some network ones) says EINVAL and has nothing to sync.
+	if err := f.Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	return nil
+}
+
+// move renames within an output directory and brings both directories' entries to the disk.
+func move(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	return errors.Join(syncPath(filepath.Dir(to)), syncPath(filepath.Dir(from)))
+}
+
+// isFile tells whether a regular file lies there.
+func isFile(path string) bool { return checkRegular(path) == nil }
+
+// isDir tells whether a directory, not a link to one, lies there.
+func isDir(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.IsDir()
+}

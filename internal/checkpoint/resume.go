@@ -1,0 +1,172 @@
+package checkpoint
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Values of resume_from_checkpoint; any other is a checkpoint's directory.
+const (
+	ResumeAuto = "auto" // go on from the newest complete checkpoint, if there is one
+	ResumeNone = "none" // begin with the model
+)
+
+// Decision says how a run begins.
+type Decision struct {
+	// Resume is where to go on; nil: begin with the model.
+	Resume *Checkpoint
+	// Clear says that the user has asked for what lies in the output directory to be overwritten: call Clear with Resume.
+	Clear bool
+	// Broken names newer checkpoints that were passed over, with what is wrong with them.
+	Broken []error
+}
+
+// Decide says how a run may begin in outputDir, or why not. It changes nothing. The rule: an existing run is never
+// overwritten without being told to.
+//
+//   - auto goes on from the newest checkpoint that verifies, whatever overwrite says: the same command resumes. Where there
+//     is none, it begins, unless there is something to lose: damaged checkpoints, a finished model, others' files.
+//   - A directory is loaded or refused. Where outputDir has later checkpoints, or those of another run, it needs overwrite.
+//   - none begins, and needs overwrite where there is something to lose.
+//
+// Logs, metrics, hidden files and lost+found are nothing to lose.
+func Decide(outputDir, mode string, overwrite bool) (Decision, error) {
+	found, err := survey(outputDir)
+	if err != nil {
+		return Decision{}, err
+	}
+	var d Decision
+	switch mode {
+	case ResumeNone:
+		d, err = begin(outputDir, found, overwrite)
+	case ResumeAuto:
+		d, err = resumeLatest(outputDir, found, overwrite)
+	default:
+		d, err = resumeFrom(outputDir, mode, found, overwrite)
+	}
+	if err != nil {
+		return Decision{}, err
+	}
+	if way := later(outputDir, found.others, d.Resume); len(way) > 0 {
+		return Decision{}, fmt.Errorf("%s has no %s, so it is another program's, and this run would come to write there: "+
+			"move it away or choose another output_dir", way[0].path, stateFile)
+	}
+	return d, nil
+}
+
+// resumeLatest decides for resume_from_checkpoint: auto.
+func resumeLatest(outputDir string, found surveyed, overwrite bool) (Decision, error) {
+	newest, broken, err := Latest(outputDir)
+	switch {
+	case err != nil:
+		return Decision{}, err
+	case newest != nil:
+		return Decision{Resume: newest, Broken: broken}, nil
+	case len(broken) > 0 && !overwrite:
+		return Decision{}, fmt.Errorf("output_dir %s: no checkpoint can be read: %s: "+
+			"mend one, or begin again with overwrite_output_dir: true or another output_dir", outputDir, join(broken))
+	}
+	d, err := begin(outputDir, found, overwrite)
+	d.Broken = broken
+	return d, err
+}
+
+// begin decides for a run that starts from the model.
+func begin(outputDir string, found surveyed, overwrite bool) (Decision, error) {
+	if overwrite {
+		return Decision{Clear: found.run()}, nil
+	}
+	const way = "choose another output_dir, or set overwrite_output_dir: true to give up what is there"
+	switch {
+	case len(found.checkpoints) > 0:
+		return Decision{}, fmt.Errorf("output_dir %s holds a run (%s): resume_from_checkpoint: auto goes on with it; or %s",
+			outputDir, filepath.Base(found.checkpoints[len(found.checkpoints)-1].path), way)
+	case found.model:
+		return Decision{}, fmt.Errorf("output_dir %s holds the model of a finished run and no checkpoint to go on from: %s",
+			outputDir, way)
+	case len(found.foreign) > 0:
+		return Decision{}, fmt.Errorf("output_dir %s holds files that ddprun did not write (%s): "+
+			"choose another output_dir, or set overwrite_output_dir: true to write beside and over them",
+			outputDir, strings.Join(found.foreign, ", "))
+	}
+	return Decision{}, nil
+}
+
+// resumeFrom decides for a checkpoint that was named.
+func resumeFrom(outputDir, path string, found surveyed, overwrite bool) (Decision, error) {
+	c, err := Load(path)
+	if err != nil {
+		return Decision{}, fmt.Errorf("resume_from_checkpoint: %w", err)
+	}
+	if !within(outputDir, c) {
+		d, err := begin(outputDir, found, overwrite)
+		d.Resume = c
+		return d, err
+	}
+	clear := len(later(outputDir, found.checkpoints, c)) > 0
+	if clear && !overwrite {
+		return Decision{}, fmt.Errorf("output_dir %s holds later checkpoints than %s: going on from there would replace them; "+
+			"choose another output_dir, or set overwrite_output_dir: true to give them up", outputDir, path)
+	}
+	return Decision{Resume: c, Clear: clear}, nil
+}
+
+// Clear removes from outputDir what ddprun wrote and a run that goes on from keep (nil: from the model) does not need: the
+// checkpoints after keep, or all where keep lies elsewhere, and then also metrics.jsonl and the last model's files as
+// far as they are as SaveModel left them. Everything else stays.
+func Clear(outputDir string, generation uint64, keep *Checkpoint) error {
+	found, err := survey(outputDir)
+	if err != nil {
+		return err
+	}
+	for _, c := range later(outputDir, found.checkpoints, keep) {
+		if err := discard(outputDir, filepath.Base(c.path), generation); err != nil {
+			return fmt.Errorf("overwrite_output_dir: %s was not deleted: %w", c.path, err)
+		}
+	}
+	if keep != nil && within(outputDir, keep) {
+		return nil
+	}
+	remove := []string{metricsFile}
+	for name, want := range found.manifest {
+		if got, err := describe(filepath.Join(outputDir, filepath.FromSlash(name))); err == nil && got == want {
+			remove = append(remove, name)
+		}
+	}
+	remove = append(remove, filepath.Join(privateDir, manifestFile)) // last: it says what is ours
+	for _, name := range remove {
+		if err := os.Remove(filepath.Join(outputDir, filepath.FromSlash(name))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("overwrite_output_dir: %w", err)
+		}
+	}
+	return nil
+}
+
+// later returns the checkpoints that a run from c will write again: those after it, or all where c is nil or lies elsewhere.
+func later(outputDir string, checkpoints []listed, c *Checkpoint) []listed {
+	if c == nil || !within(outputDir, c) {
+		return checkpoints
+	}
+	var after []listed
+	for _, other := range checkpoints {
+		if other.step > c.State.Step {
+			after = append(after, other)
+		}
+	}
+	return after
+}
+
+// within tells whether a checkpoint lies in the output directory, by whatever path it was named.
+func within(outputDir string, c *Checkpoint) bool {
+	path, err := filepath.EvalSymlinks(c.Path)
+	if err != nil {
+		return false
+	}
+	a, errA := os.Stat(outputDir)
+	b, errB := os.Stat(filepath.Dir(path))
+	return errA == nil && errB == nil && os.SameFile(a, b)
+}
