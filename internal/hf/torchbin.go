@@ -15,7 +15,7 @@ import (
 
 // torchHint ends every error about a pytorch_model.bin.
 const torchHint = `if Python's torch reads the file, convert it in its directory: python3 -c 'import torch; ` +
-	`from safetensors.torch import save_file; save_file({k: v.clone() for k, v in torch.load("pytorch_model.bin", ` +
+	`from safetensors.torch import save_file; save_file({k: v.contiguous().clone() for k, v in torch.load("pytorch_model.bin", ` +
 	`map_location="cpu", weights_only=True).items()}, "model.safetensors", {"format": "pt"})'`
 
 // parseTorch reads the tensors of a file that torch.save wrote from a state dict:
