@@ -12,7 +12,7 @@ type Config struct {
 	// Directory that receives checkpoints, metrics.jsonl, logs and the final model. Required.
 	OutputDir string `json:"output_dir" cfg:"path,resume"`
 
-	// Text files to train on: a path or glob pattern, or a list of them. Required.
+	// Text to train on: a file, a directory (its *.txt files) or a glob pattern, or a list of them. Required.
 	Data Strings `json:"data" cfg:"path"`
 	// What one document is: a whole file, a paragraph (blank lines between), or a line.
 	TextUnit string `json:"text_unit" enum:"file|paragraph|line"`
@@ -20,8 +20,8 @@ type Config struct {
 	SentenceUnit string `json:"sentence_unit" enum:"|line|auto" cfg:"null"`
 	// What one training sample is: a window of max_seq_length tokens, a sentence, or a document (cut if longer).
 	SampleUnit string `json:"sample_unit" enum:"window|sentence|document"`
-	// Text held out for evaluation: a path or pattern, a list of them, or named sets as a map from name to path(s).
-	// A named set is reported as eval_NAME_loss.
+	// Text held out for evaluation, given as data is, or named sets as a map from name to such. A named set is reported
+	// as eval_NAME_loss.
 	EvalData EvalData `json:"eval_data" cfg:"null,path,resume"`
 	// What happens to text that is not UTF-8: strict stops with the file and offset, replace puts U+FFFD in its place.
 	EncodingErrors string `json:"encoding_errors" enum:"strict|replace"`

@@ -49,15 +49,6 @@ func (c *Config) Resolved() map[string]any {
 	return resolved
 }
 
-// Keys returns the keys in the order of the documentation.
-func Keys() []string {
-	keys := make([]string, len(fields))
-	for i, f := range fields {
-		keys[i] = f.key
-	}
-	return keys
-}
-
 // Digest identifies the configuration: two are equal in every key exactly if their digests are. SHA-256 in hexadecimal.
 func (c *Config) Digest() string {
 	text, err := json.Marshal(c)

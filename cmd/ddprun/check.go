@@ -1,0 +1,114 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/ddprun/ddprun/internal/config"
+	"github.com/ddprun/ddprun/internal/hf"
+)
+
+// architectures are the classes of transformers whose weights internal/model takes, by model_type.
+var architectures = map[string][]string{
+	"bert": {"BertForMaskedLM", "BertForPreTraining", "BertModel"},
+}
+
+// checkInput checks what the configuration names, as far as that needs neither libtorch nor a tokenizer.
+func checkInput(loaded *config.Loaded) error {
+	c := loaded.Config
+	var errs []error
+	note := func(key string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %s: %w", loaded.Sources[key], key, err))
+		}
+	}
+	note("model", checkModel(c.Model))
+	note("data", checkPaths(c.Data))
+	for _, set := range c.EvalData {
+		note("eval_data", checkPaths(set.Paths))
+	}
+	if info, err := os.Stat(c.OutputDir); err == nil && !info.IsDir() {
+		note("output_dir", fmt.Errorf("%s is a file; name a directory", c.OutputDir))
+	}
+	if from := c.ResumeFromCheckpoint; from != "auto" && from != "none" {
+		if info, err := os.Stat(from); err != nil || !info.IsDir() {
+			note("resume_from_checkpoint", fmt.Errorf("%s is no directory; want auto, none or a checkpoint's directory", from))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkModel refuses a directory that holds no model, one that ddprun cannot train, or damaged weights.
+func checkModel(dir string) error {
+	c, err := hf.ReadConfig(dir)
+	if err != nil {
+		return err
+	}
+	family, err := c.ModelType()
+	if err != nil {
+		return err
+	}
+	names, err := c.Architectures()
+	if err != nil {
+		return err
+	}
+	known, found := architectures[family]
+	isKnown := func(name string) bool { return slices.Contains(known, name) }
+	switch {
+	case !found:
+		return fmt.Errorf("%s: the model_type %q is not supported; supported architectures: %s", c.Path(), family, supported())
+	case len(names) > 0 && !slices.ContainsFunc(names, isKnown): // a config.json need not name any
+		return fmt.Errorf("%s: the architecture %s is not supported; supported architectures: %s",
+			c.Path(), strings.Join(names, ", "), supported())
+	}
+	return checkWeights(dir)
+}
+
+// checkWeights refuses damaged weights. Whether a directory without any will do is the worker's to say.
+func checkWeights(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	isWeights := func(entry os.DirEntry) bool {
+		name := strings.TrimSuffix(entry.Name(), ".index.json")
+		return strings.HasSuffix(name, ".safetensors") || name == "pytorch_model.bin"
+	}
+	if !slices.ContainsFunc(entries, isWeights) {
+		return nil
+	}
+	weights, err := hf.Open(dir)
+	if err != nil {
+		return err
+	}
+	return weights.Close()
+}
+
+func supported() string {
+	var all []string
+	for _, names := range architectures {
+		all = append(all, names...)
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
+}
+
+// checkPaths wants every path to exist and every pattern to match. What lies there is the worker's to read.
+func checkPaths(patterns []string) error {
+	for _, pattern := range patterns {
+		if _, err := os.Stat(pattern); err == nil {
+			continue
+		}
+		switch matches, err := filepath.Glob(pattern); {
+		case err != nil:
+			return fmt.Errorf("%s: %w", pattern, err)
+		case len(matches) == 0:
+			return fmt.Errorf("%s: no such file", pattern)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+func TestCheckModel(t *testing.T) {
+	const bert = `{"model_type": "bert", "architectures": ["BertModel"]}`
+	for _, c := range []struct {
+		name, config string
+		change       func(t *testing.T) error
+		want         string // empty: no error
+	}{
+		{"encoder only", bert, nil, ""},
+		{"one of two", `{"model_type": "bert", "architectures": ["Mine", "BertForMaskedLM"]}`, nil, ""},
+		{"no architecture named", `{"model_type": "bert"}`, nil, ""},
+		{"no model_type", `{"architectures": ["BertModel"]}`, nil, "model_type is missing"},
+		{"architectures not a list", `{"model_type": "bert", "architectures": 3}`, nil, "architectures must be a list"},
+		{"no weights: the worker decides", bert, removeWeights, ""},
+		{"index that leads outside", bert, func(t *testing.T) error {
+			put(t, "model/model.safetensors.index.json", `{"weight_map": {"x": "../outside.safetensors"}}`)
+			put(t, "outside.safetensors", "")
+			return removeWeights(t)
+		}, "../outside.safetensors"},
+		{"damaged weights", bert, func(*testing.T) error { return os.Truncate("model/model.safetensors", 20) }, "model.safetensors"},
+	} {
+		workplace(t)
+		put(t, "model/config.json", c.config)
+		if c.change != nil {
+			if err := c.change(t); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := checkModel("model")
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+func removeWeights(*testing.T) error { return os.Remove("model/model.safetensors") }
+
+func TestCheckPaths(t *testing.T) {
+	workplace(t)
+	put(t, "a[1].txt", "a file whose name looks like a pattern")
+	for _, c := range []struct{ path, want string }{
+		{"text.txt", ""},
+		{"*.txt", ""},
+		{"a[1].txt", ""},
+		{"*.md", "*.md: no such file"},
+		{"model", ""},
+		{"a[", "a[: syntax error in pattern"},
+	} {
+		err := checkPaths([]string{"text.txt", c.path})
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.path, err, c.want)
+		}
+	}
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// gpuNodes is where the driver shows one file for each GPU.
+const gpuNodes = "/dev/nvidia[0-9]*"
+
+// parseNProc reads --nproc: a number of ranks, or auto, which is one for each GPU where the device may be cuda and there is
+// one, else 1.
+func parseNProc(text, device string) (int, error) {
+	if text == "auto" {
+		if device == "cpu" {
+			return 1, nil
+		}
+		gpus, err := countGPUs(gpuNodes)
+		return max(1, gpus), err
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0, fmt.Errorf("--nproc: want a number of ranks or auto, got %q", text)
+	}
+	if n < 1 {
+		return 0, fmt.Errorf("--nproc: must be at least 1, got %d", n)
+	}
+	return n, nil
+}
+
+// countGPUs counts the GPUs that a process started from here may use.
+func countGPUs(pattern string) (int, error) {
+	if visible, found := os.LookupEnv("CUDA_VISIBLE_DEVICES"); found {
+		// As CUDA reads it: the list ends at the first entry that names no device.
+		count := 0
+		for entry := range strings.SplitSeq(visible, ",") {
+			entry = strings.TrimSpace(entry)
+			if entry == "" || strings.HasPrefix(entry, "-") || entry == "NoDevFiles" {
+				break
+			}
+			count++
+		}
+		return count, nil
+	}
+	nodes, err := filepath.Glob(pattern)
+	if err != nil {
+		return 0, fmt.Errorf("--nproc auto: %w", err)
+	}
+	return len(nodes), nil
+}

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestCountGPUs(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"nvidia0", "nvidia1", "nvidia11", "nvidiactl", "nvidia-uvm"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		visible string
+		want    int
+	}{{"unset", 3}, {"", 0}, {"0", 1}, {"1, 0", 2}, {"0,-1,1", 1}, {"GPU-4a,MIG-5b", 2}, {"NoDevFiles", 0}} {
+		t.Setenv("CUDA_VISIBLE_DEVICES", c.visible)
+		if c.visible == "unset" {
+			os.Unsetenv("CUDA_VISIBLE_DEVICES")
+		}
+		if got, err := countGPUs(filepath.Join(dir, "nvidia[0-9]*")); err != nil || got != c.want {
+			t.Errorf("CUDA_VISIBLE_DEVICES %q: %d GPUs (%v), want %d", c.visible, got, err, c.want)
+		}
+	}
+}
+
+func TestNProcAuto(t *testing.T) {
+	for _, c := range []struct {
+		visible, device string
+		want            int
+	}{{"0,1,2", "auto", 3}, {"0,1,2", "cpu", 1}, {"", "auto", 1}} {
+		t.Setenv("CUDA_VISIBLE_DEVICES", c.visible)
+		if got, err := parseNProc("auto", c.device); err != nil || got != c.want {
+			t.Errorf("%+v: got %d, %v", c, got, err)
+		}
+	}
+}

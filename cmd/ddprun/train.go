@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/pflag"
+
+	"github.com/ddprun/ddprun/internal/config"
+	"github.com/ddprun/ddprun/launch"
+)
+
+// trainOptions are the flags of ddprun itself, as opposed to the keys of train.yaml.
+type trainOptions struct {
+	nproc       string
+	sets        []string
+	worker      string
+	logDir      string
+	logFormat   string
+	tee         string
+	maxRestarts int
+	printConfig bool
+	dryRun      bool
+
+	stdout, stderr io.Writer
+}
+
+func (o *trainOptions) addFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&o.nproc, "nproc", "1", "ranks on this machine: a `number`, or auto for one a GPU (also --nproc-per-node)")
+	flags.StringArrayVar(&o.sets, "set", nil, "set a key over the file and variables, as `key=value`; repeatable")
+	flags.StringVar(&o.worker, "worker", "", "`path` of "+workerName+" (default: beside ddprun, then in PATH)")
+	flags.StringVar(&o.logDir, "log-dir", "", "`directory` for the ranks' output (default: logs in output_dir)")
+	flags.StringVar(&o.logFormat, "log-format", "console", "ddprun's own log on standard error: console or json")
+	flags.StringVar(&o.tee, "tee", string(launch.TeeRank0), "whose output is shown besides being filed: rank0, all or none")
+	flags.IntVar(&o.maxRestarts, "max-restarts", 0, "times to start the ranks again after a failure, from the newest checkpoint")
+	flags.BoolVar(&o.printConfig, "print-config", false, "print every key with its value and source, and stop there")
+	flags.BoolVar(&o.dryRun, "dry-run", false, "check configuration, model and text, print the configuration, start nothing")
+}
+
+// check refuses flags that launch.Run would, before anything is done for it.
+func (o *trainOptions) check() error {
+	switch launch.Tee(o.tee) {
+	case launch.TeeRank0, launch.TeeAll, launch.TeeNone:
+	default:
+		return fmt.Errorf("--tee: want rank0, all or none, got %q", o.tee)
+	}
+	if o.maxRestarts < 0 {
+		return fmt.Errorf("--max-restarts: must be at least 0, got %d", o.maxRestarts)
+	}
+	return nil
+}
+
+// train reads the configuration at path, checks what can be checked before anything starts or is written, and runs the ranks.
+func train(ctx context.Context, o *trainOptions, path string) error {
+	loaded, err := config.Load(path, o.sets, os.Environ())
+	if err != nil {
+		return err
+	}
+	c := loaded.Config
+	logger, err := newLogger(o.stderr, o.logFormat, c.LogLevel)
+	if err != nil {
+		return err
+	}
+	for _, note := range loaded.Notes {
+		logger.Info().Msg(note)
+	}
+	if err := o.check(); err != nil {
+		return err
+	}
+	nproc, err := parseNProc(o.nproc, c.Device)
+	if err != nil {
+		return err
+	}
+	if _, err := c.Lanes(nproc); err != nil {
+		return err
+	}
+	if o.printConfig {
+		return loaded.Print(o.stdout)
+	}
+	if err := checkInput(loaded); err != nil {
+		return err
+	}
+	worker, err := findWorker(o.worker)
+	if err != nil {
+		return err
+	}
+	settled, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	if err := workerCheck(ctx, worker, nproc, settled); err != nil {
+		return err
+	}
+	if o.dryRun {
+		return loaded.Print(o.stdout)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	outcome, err := launch.Run(ctx, launch.Config{
+		Worker:         []string{worker},
+		Helper:         []string{self, helperCommand},
+		NProc:          nproc,
+		ConfigJSON:     settled,
+		OutputDir:      c.OutputDir,
+		LogDir:         o.logDir,
+		ThreadsPerRank: c.ThreadsPerRank,
+		MaxRestarts:    o.maxRestarts,
+		Tee:            launch.Tee(o.tee),
+		Stdout:         o.stdout,
+		Stderr:         o.stderr,
+		Logger:         logger,
+	})
+	if err != nil || outcome.Code != launch.ExitDone {
+		return &exitError{outcome.Code, err}
+	}
+	return nil
+}

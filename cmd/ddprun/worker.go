@@ -1,0 +1,95 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ddprun/ddprun/launch"
+)
+
+const workerName = "ddprun-worker"
+
+// workerCommands are the commands that ddprun-worker carries out, since they need libtorch or a tokenizer.
+var workerCommands = []struct{ use, short string }{
+	{"eval MODEL --data FILE", "Evaluate a model; one JSON object on standard output"},
+	{"inspect PATH", "Look into shards, samples and checkpoints"},
+	{"prepare train.yaml", "Turn the text into token shards ahead of time"},
+	{"tokenize MODEL", "Lines on standard input become token ids, one JSON object a line"},
+}
+
+// newWorkerCommand is a command that becomes ddprun-worker with the same arguments.
+func newWorkerCommand(command struct{ use, short string }, worker *string) *cobra.Command {
+	return &cobra.Command{
+		Use:                command.use,
+		Short:              command.short,
+		DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := findWorker(*worker)
+			if err != nil {
+				return err
+			}
+			argv := append([]string{path, cmd.Name()}, args...)
+			return fmt.Errorf("%s: %w", path, syscall.Exec(path, argv, os.Environ()))
+		},
+	}
+}
+
+// findWorker returns the path of ddprun-worker: the one that a flag names, the one beside this program, or that in PATH.
+func findWorker(flag string) (string, error) {
+	if flag != "" {
+		path, err := exec.LookPath(flag)
+		if err != nil {
+			return "", fmt.Errorf("--worker: %w", err)
+		}
+		return filepath.Abs(path)
+	}
+	if self, err := os.Executable(); err == nil {
+		if path, err := exec.LookPath(filepath.Join(filepath.Dir(self), workerName)); err == nil {
+			return path, nil
+		}
+	}
+	path, err := exec.LookPath(workerName)
+	if err != nil {
+		return "", fmt.Errorf("%s is neither beside ddprun nor in PATH; \"make build\" builds it, --worker names another place", workerName)
+	}
+	return filepath.Abs(path)
+}
+
+// workerCheck has ddprun-worker check what needs libtorch or a tokenizer, before the ranks start and anything is written. Its
+// protocol: the settled configuration as JSON on standard input; exit code 0 where all is well, 78 with the reason on standard
+// error where the configuration or input is wrong.
+func workerCheck(ctx context.Context, worker string, nproc int, settled []byte) error {
+	// The check ends with this program: Pdeathsig goes by the thread that started it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd := exec.CommandContext(ctx, worker, "check", "--nproc", strconv.Itoa(nproc))
+	cmd.Stdin = bytes.NewReader(settled)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	_, err := cmd.Output()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		if err != nil {
+			return fmt.Errorf("start %s: %w", worker, err)
+		}
+		return nil
+	}
+	said := strings.TrimSpace(string(exit.Stderr))
+	switch {
+	case exit.ExitCode() == launch.ExitConfig && said != "":
+		return errors.New(said)
+	case exit.ExitCode() == 127: // the dynamic loader's: a library is missing
+		return fmt.Errorf("%s does not start; \"make setup\" and \"make build\" put its libraries in place:\n%s", worker, said)
+	}
+	return &exitError{launch.ExitFailed, fmt.Errorf("%s check: %w\n%s", worker, err, said)}
+}
