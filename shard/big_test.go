@@ -2,6 +2,7 @@ package shard
 
 import (
 	"bufio"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -51,4 +52,19 @@ func TestPrepareMemory(t *testing.T) {
 	began = time.Now()
 	s := samplesOf(t, open(t, report.Dir), SampleConfig{Unit: Sentence, MaxTokens: 128})
 	t.Logf("%d samples in %v", s.Len(), time.Since(began))
+
+	const reads = 1 << 20
+	r := rand.New(rand.NewPCG(1, 2))
+	var sample Sample
+	began = time.Now()
+	for range reads {
+		if err := s.At(r.Int64N(s.Len()), &sample); err != nil {
+			t.Fatal(err)
+		}
+	}
+	each := time.Since(began) / reads
+	t.Logf("random access: %v a sample, the first use of shards included", each)
+	if each > 20*time.Microsecond {
+		t.Error("more than 20 us")
+	}
 }

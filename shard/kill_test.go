@@ -8,17 +8,25 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"sync"
 	"testing"
 	"time"
 )
 
 // childEnv makes this test program prepare the texts in the directory that it names
 // instead of running tests.
-const childEnv = "DDPRUN_SHARD_TEST_CHILD"
+const (
+	childEnv      = "DDPRUN_SHARD_TEST_CHILD"
+	childDelayEnv = "DDPRUN_SHARD_TEST_DELAY" // an Encode call; default 3ms
+)
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {
-		if err := killedWork(dir, 3*time.Millisecond); err != nil {
+		delay, err := time.ParseDuration(os.Getenv(childDelayEnv))
+		if err != nil {
+			delay = 3 * time.Millisecond
+		}
+		if err := killedWork(dir, delay); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -173,5 +181,37 @@ func compareWork(t *testing.T, calm, disturbed string) {
 	}
 	if !reflect.DeepEqual(samples[0].data[sampleHeaderBytes:], samples[1].data[sampleHeaderBytes:]) {
 		t.Error("the samples differ")
+	}
+}
+
+// TestWaiterTakesOver kills the process that holds the lock: the one that waits for
+// it must do the work.
+func TestWaiterTakesOver(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "texts", "a.txt"), someText(700))
+	holder := exec.Command(os.Args[0])
+	holder.Env = append(os.Environ(), childEnv+"="+dir, childDelayEnv+"=1m")
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	kill := sync.OnceFunc(func() {
+		holder.Process.Kill()
+		holder.Wait()
+	})
+	defer kill()
+	for {
+		if left, _ := filepath.Glob(filepath.Join(dir, "cache", tmpPrefix+"shards-*")); len(left) > 0 {
+			break // it holds the lock and is at work
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	cfg := killedConfig(dir, 0)
+	waited := false
+	cfg.Waiting = func() {
+		waited = true
+		go kill()
+	}
+	if report := prepare(t, cfg); report.Reused || report.Documents != 700 || !waited {
+		t.Errorf("waited %v: %+v", waited, report)
 	}
 }

@@ -2,39 +2,13 @@ package shard
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 )
-
-// touchAll reads all that can be read of a corpus.
-func touchAll(dir string, verify Verify) error {
-	c, err := Open(dir, OpenConfig{Verify: verify})
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	s, err := c.Samples(context.Background(), SampleConfig{Unit: Sentence, MaxTokens: 9, Dir: filepath.Join(dir, "samples")})
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	var sample Sample
-	for i := range s.Len() {
-		if err := s.At(i, &sample); err != nil {
-			return err
-		}
-		if _, err := s.Origin(i); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // TestEveryByteMatters changes each byte of a shard and of a sample index in turn:
 // reading must give an error that names the file.
@@ -105,61 +79,6 @@ func TestLyingShard(t *testing.T) {
 	}
 }
 
-func TestVerify(t *testing.T) {
-	report, _ := corpusOf(t, someText(40), func(cfg *PrepareConfig) { cfg.ShardBytes = 500 })
-	path := filepath.Join(report.Dir, shardName(1))
-	good, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	bad := bytes.Clone(good)
-	bad[headerBytes] ^= 1 // another token, in the vocabulary
-	writeFile(t, path, string(bad))
-	if c, err := Open(report.Dir, OpenConfig{}); err != nil {
-		t.Errorf("opening reads no shard by default: %v", err)
-	} else {
-		c.Close()
-	}
-	_, err = Open(report.Dir, OpenConfig{Verify: VerifyOpen})
-	wantError(t, err, shardName(1), "checksum", "prepare the corpus again")
-	wantError(t, touchAll(report.Dir, VerifyFirstUse), shardName(1), "checksum")
-	if err := touchAll(report.Dir, VerifyNever); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestIndexRefuses(t *testing.T) {
-	report, _ := corpusOf(t, someText(4), nil)
-	path := filepath.Join(report.Dir, indexName)
-	good, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, test := range []struct{ old, new, want string }{
-		{`"version": 1`, `"version": 2`, "version 2"},
-		{`"ddprun-shards"`, `"other"`, "other"},
-		{`"shard-00000.bin"`, `"../../etc/passwd"`, "passwd"},
-		{`"vocab_size": 30000`, `"vocab_size": 30001`, "digest"},
-		{`"vocab_size": 30000`, `"vocab_size": -5`, "vocabulary of -5"},
-		{`"text_unit": "paragraph"`, `"text_unit": "line"`, "digest"},
-		{`"digest": "`, `"digest": "z`, "digest"},
-		{`"crc32c": "`, `"crc32c": "0`, "checksum"},
-		{`"tokens": `, `"tokens": 1`, "counts"},
-	} {
-		bad := strings.Replace(string(good), test.old, test.new, 1)
-		if bad == string(good) {
-			t.Fatalf("%s is not in the index", test.old)
-		}
-		writeFile(t, path, bad)
-		wantError(t, touchAll(report.Dir, VerifyFirstUse), report.Dir, test.want)
-	}
-	for n := range good[:len(good)-2] {
-		if _, err := parseIndex(good[:n]); err == nil {
-			t.Fatalf("an index cut to %d of %d bytes was taken", n, len(good))
-		}
-	}
-}
-
 // mutate changes data as at and with say.
 func mutate(data []byte, at uint32, with []byte, cut bool) []byte {
 	bad := bytes.Clone(data)
@@ -206,57 +125,6 @@ func FuzzShard(f *testing.F) {
 			s.appendWords(nil, first, end)
 			if s.documentAt(first) != d {
 				t.Fatalf("token %d is not found in document %d", first, d)
-			}
-		}
-	})
-}
-
-func FuzzIndex(f *testing.F) {
-	report, _ := corpusOf(f, someText(6), nil)
-	good, err := os.ReadFile(filepath.Join(report.Dir, indexName))
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(good)
-	f.Add([]byte(`{"format":"ddprun-shards","version":1,"shards":[{}],"sources":[{}]}`))
-	f.Add([]byte(`{"format":"ddprun-shards","version":1,"vocab_size":1e99}`))
-	f.Add([]byte(`[]`))
-	r := rand.New(rand.NewPCG(1, 2))
-	for range 100 {
-		f.Add(mutate(good, r.Uint32(), []byte(fmt.Sprint(r.Int64())), r.IntN(5) == 0))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		x, err := parseIndex(data)
-		if err != nil {
-			return
-		}
-		for i := range x.Shards {
-			if h := x.header(i); h.layout().end != x.Shards[i].Bytes {
-				t.Fatalf("shard %d", i)
-			}
-		}
-	})
-}
-
-func FuzzSampleIndex(f *testing.F) {
-	_, c := corpusOf(f, someText(6), nil)
-	cfg := SampleConfig{Unit: Window, MaxTokens: 3}
-	good := bytes.Clone(samplesOf(f, c, cfg).data)
-	digest := cfg.digest(c.Digest())
-	f.Add(uint32(48), []byte{255, 255, 255, 255, 255, 255, 255, 127})
-	f.Add(uint32(len(good)-8), []byte{0, 0})
-	f.Add(uint32(sampleHeaderBytes), []byte{255, 255, 255, 255, 255, 255, 255, 255})
-	f.Fuzz(func(t *testing.T, at uint32, with []byte) {
-		bad := mutate(good, at, with, false)
-		le.PutUint32(bad[12:], crc32.Checksum(bad[sampleCRCFrom:], castagnoli)) // a lie with the right checksum
-		s := &Samples{corpus: c, path: "x.idx", data: bad, max: 3}
-		if s.parse(digest) != nil {
-			return
-		}
-		var sample Sample
-		for i := range s.Len() {
-			if err := s.At(i, &sample); err == nil && (len(sample.Tokens) < 1 || len(sample.Tokens) > 3) {
-				t.Fatalf("sample %d has %d tokens", i, len(sample.Tokens))
 			}
 		}
 	})

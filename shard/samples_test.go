@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -175,60 +174,6 @@ func TestOrigin(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)
 	}
-}
-
-func TestDigestsAndPlaces(t *testing.T) {
-	text := someText(9)
-	_, a := corpusOf(t, text, nil)
-	_, b := corpusOf(t, text, func(cfg *PrepareConfig) { cfg.ShardBytes = 100 })
-	if a.Digest() == b.Digest() || a.ContentDigest() != b.ContentDigest() {
-		t.Error("a corpus elsewhere should have another digest and the same content digest")
-	}
-	cfg := SampleConfig{Unit: Window, MaxTokens: 4}
-	if samplesOf(t, a, cfg).Digest() != samplesOf(t, b, cfg).Digest() {
-		t.Error("the same samples have two digests")
-	}
-	if samplesOf(t, a, cfg).Digest() == samplesOf(t, a, SampleConfig{Unit: Window, MaxTokens: 5}).Digest() {
-		t.Error("other samples have the same digest")
-	}
-}
-
-func TestClosed(t *testing.T) {
-	_, c := corpusOf(t, someText(3), nil)
-	s := samplesOf(t, c, SampleConfig{Unit: Window, MaxTokens: 4})
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.At(0, new(Sample)); err != ErrClosed {
-		t.Errorf("closed samples: %v", err)
-	}
-	s = samplesOf(t, c, SampleConfig{Unit: Window, MaxTokens: 4})
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.At(0, new(Sample)); err != ErrClosed {
-		t.Errorf("a closed corpus: %v", err)
-	}
-}
-
-// TestCutShortWhileInUse truncates files under their mappings, where plain reading
-// would end the process with a bus error.
-func TestCutShortWhileInUse(t *testing.T) {
-	report, c := corpusOf(t, someText(3000), nil)
-	s := samplesOf(t, c, SampleConfig{Unit: Window, MaxTokens: 4})
-	if err := s.At(s.Len()-1, new(Sample)); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(filepath.Join(report.Dir, shardName(0)), 0); err != nil {
-		t.Fatal(err)
-	}
-	wantError(t, s.At(s.Len()-1, new(Sample)), shardName(0), "cut short")
-	_, err := s.Origin(0)
-	wantError(t, err, shardName(0), "cut short")
-	if err := os.Truncate(s.path, 0); err != nil {
-		t.Fatal(err)
-	}
-	wantError(t, s.At(s.Len()-1, new(Sample)), "samples-", "cut short")
 }
 
 func BenchmarkAt(b *testing.B) {
