@@ -23,14 +23,27 @@ version_of() {
 
 # unfit DIR prints why the libtorch there cannot be used; nothing when it can.
 unfit() {
+    case $1 in
+    *[[:space:]\'\"]*)
+        echo "its path holds a blank or a quote, which the C++ compiler's flags cannot"
+        return
+        ;;
+    esac
     v=$(version_of "$1")
     if [ -z "$v" ] || [ ! -f "$1/lib/libtorch_cpu.so" ]; then
-        echo "it has no include/torch/ and lib/libtorch_cpu.so"
-    elif case $v in "${torch_version%.*}".*) false ;; esac; then
-        echo "its version is $v; supported is ${torch_version%.*}"
-    elif missing=$(ldd "$1/lib/libtorch_cpu.so" 2>&1 | sed -n 's/^[[:space:]]*\(.*\) => not found/\1/p' | paste -s -d ' ') && [ -n "$missing" ]; then
-        echo "its libtorch_cpu.so does not find $missing"
+        echo "it lacks include/torch or lib/libtorch_cpu.so"
+        return
     fi
+    # Others may compile, but none was tried: the shim uses parts of libtorch that change from version to version.
+    case $v in
+    "${torch_version%.*}".*) ;;
+    *)
+        echo "its version is $v, and only ${torch_version%.*} is supported"
+        return
+        ;;
+    esac
+    lost=$(ldd "$1/lib/libtorch_cpu.so" 2>&1 | sed -n 's/^[[:space:]]*\(.*\) => not found/\1/p' | paste -s -d ' ')
+    [ -z "$lost" ] || echo "its libtorch_cpu.so does not find $lost"
 }
 
 python_torch() {
