@@ -21,13 +21,11 @@ var weightSuffixes = []string{
 }
 
 // weightFolders hold exports of the weights, whatever the names in them.
-var weightFolders = []string{"onnx", "openvino", "coreml", "tflite", "gguf", "original", "runs"}
+var weightFolders = []string{"onnx", "openvino", "coreml", "tflite", "gguf", "original"}
 
 // trainingFiles are what Trainer and ddprun leave beside a model about the run that
-// made it, which is not the run that copies.
-var trainingFiles = []string{
-	"training_args.bin", "trainer_state.json", "optimizer.pt", "scheduler.pt", "metrics.jsonl", "ddprun_state.json",
-}
+// made it, which is not the run that copies. (Others of theirs end as weights do.)
+var trainingFiles = []string{"trainer_state.json", "metrics.jsonl", "ddprun_state.json"}
 
 // skipExtra says whether the file or folder at rel, within a model directory, is no
 // extra.
@@ -37,7 +35,7 @@ func skipExtra(rel string, isDir bool) bool {
 		return true
 	}
 	if isDir {
-		return slices.Contains(weightFolders, name) || strings.HasPrefix(name, "checkpoint-") || name == "logs"
+		return slices.Contains(weightFolders, name) || name == "logs" || name == "runs" || strings.HasPrefix(name, "checkpoint-")
 	}
 	if rel == ConfigFile || slices.Contains(trainingFiles, name) {
 		return true

@@ -117,13 +117,16 @@ func parseEntry(raw json.RawMessage, t *Tensor) ([]uint64, error) {
 		return nil, err
 	}
 	var offsets []uint64
-	for key, value := range map[string]any{"dtype": &t.DType, "shape": &t.Shape, "data_offsets": &offsets} {
-		spelled, ok := fields.values[key]
+	for _, field := range []struct {
+		key   string
+		value any
+	}{{"dtype", &t.DType}, {"shape", &t.Shape}, {"data_offsets", &offsets}} {
+		spelled, ok := fields.values[field.key]
 		if !ok || string(spelled) == "null" {
-			return nil, fmt.Errorf("has no %s", key)
+			return nil, fmt.Errorf("has no %s", field.key)
 		}
-		if err := json.Unmarshal(spelled, value); err != nil {
-			return nil, fmt.Errorf("%s is %.60s: %w", key, spelled, err)
+		if err := json.Unmarshal(spelled, field.value); err != nil {
+			return nil, fmt.Errorf("%s is %.60s: %w", field.key, spelled, err)
 		}
 	}
 	if len(fields.keys) != 3 || len(offsets) != 2 {

@@ -69,8 +69,8 @@ func openFile(path string, parse parser) (*Weights, error) {
 }
 
 // openSharded opens every file that an index names. Each tensor must lie in the
-// file that the index gives it; tensors that it does not name are left out, as
-// transformers leaves them.
+// file that the index gives it; tensors that it does not name are taken as well, as
+// transformers takes them.
 func openSharded(indexPath string, parse parser) (*Weights, error) {
 	shards, err := readIndex(indexPath)
 	if err != nil {
@@ -87,7 +87,7 @@ func openSharded(indexPath string, parse parser) (*Weights, error) {
 			return nil, errors.Join(err, w.Close())
 		}
 		for _, t := range tensors {
-			if shards[t.Name] == file {
+			if named, ok := shards[t.Name]; !ok || named == file {
 				w.tensors[t.Name] = t
 			}
 		}
