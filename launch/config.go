@@ -36,7 +36,7 @@ const (
 // Config says what Run runs.
 type Config struct {
 	Worker     []string // program and arguments of a worker; the program is a path, or a name to be found in PATH
-	Guard      []string // program and arguments of a process that calls Guard, usually this program again; empty: no guard
+	Helper     []string // program and arguments of a process that calls Helper with what follows them, usually this program again; empty: none
 	NProc      int      // workers to start, at least 1
 	ConfigJSON []byte   // handed to every worker as it is; JSON, at most 4 MiB
 

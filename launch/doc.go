@@ -13,6 +13,8 @@
 //     worker ends. A guard, a process of a few MB that does nothing but wait for the agent's end, kills what carries the
 //     mark when the agent was killed. Only a process that leaves the group and clears its environment as well escapes.
 //
+// The guard is one of two roles of a helper program (Helper), usually the agent's own program under a hidden command.
+//
 // The agent makes itself a subreaper, so that orphans of workers become its children and are reaped, as they are where it
 // is PID 1 of a container. Run takes over signals and the reaping of orphans for the whole process; therefore one Run is
 // active at a time, and nothing else in the process may start children in process groups of their own meanwhile.

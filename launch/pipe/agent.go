@@ -21,6 +21,7 @@ const maxWaiting = 1024
 type Report struct {
 	Hello    *Hello
 	Progress Progress     // the newest; zero before the first
+	Resumed  int64        // step of the checkpoint that the worker started from: Progress.Checkpoint of its set-up, 0 for none
 	Beat     time.Time    // when the newest message arrived, with a monotonic reading; zero before the first
 	Error    *ErrorReport // the first; later ones are echoes
 	ErrorAt  time.Time    // when Error arrived
@@ -35,6 +36,7 @@ type Agent struct {
 	start   Start
 	store   Backend
 	waiting chan struct{} // one slot a request that waits
+	failed  chan struct{}
 	ended   chan struct{}
 
 	mu     sync.Mutex
@@ -49,6 +51,7 @@ func NewAgent(conn net.Conn, start Start, store Backend) *Agent {
 		start:   start,
 		store:   store,
 		waiting: make(chan struct{}, maxWaiting),
+		failed:  make(chan struct{}),
 		ended:   make(chan struct{}),
 	}
 	go a.serve()
@@ -67,6 +70,9 @@ func (a *Agent) Report() Report {
 	defer a.mu.Unlock()
 	return a.report
 }
+
+// Failed is closed once the worker has sent an ErrorReport. It may take long to exit after that, or never do so.
+func (a *Agent) Failed() <-chan struct{} { return a.failed }
 
 // Ended is closed once the worker's end is closed, everything it sent is in Report, and its requests have ended.
 func (a *Agent) Ended() <-chan struct{} { return a.ended }
@@ -130,9 +136,13 @@ func (a *Agent) note(m message) {
 	case m.Hello != nil:
 		r.Hello = m.Hello
 	case m.Progress != nil:
+		if p := *m.Progress; r.Progress.Phase == "" || p.Phase == PhaseSetup || p.Phase == PhasePrepare {
+			r.Resumed = p.Checkpoint
+		}
 		r.Progress = *m.Progress
 	case m.Error != nil && r.Error == nil:
 		r.Error, r.ErrorAt = m.Error, r.Beat
+		close(a.failed)
 	case m.Done != nil:
 		r.Done = m.Done
 	}

@@ -15,9 +15,12 @@ import (
 var ErrNoAgent = errors.New("pipe: not started by ddprun (" + EnvFD + " is not set): run ddprun, which starts its workers itself")
 
 // JobSignals are the signals with which schedulers and terminals address all processes of a job. A worker is deaf to
-// them: the agent decides, and tells it over the pipe. The agent starts workers with these signals blocked, so they are
-// safe from the first instruction on (Go's runtime would install its own handlers over an inherited SIG_IGN for all but
-// HUP and INT, and loading libtorch takes a while); FromEnvironment ignores them, so that none stays pending.
+// them: the agent decides, and tells it over the pipe.
+//
+// The agent starts workers with these signals blocked and, by way of a helper, ignored, so none harms a worker while the
+// dynamic linker loads libtorch. USR1 and USR2 stay blocked. Go's runtime, when it starts, unblocks the others and puts its
+// own handlers in place (also of an ignored TERM), so for some milliseconds, until FromEnvironment ignores them again,
+// they would end the worker; the agent takes that end for obedience if it was asked to stop as well.
 var JobSignals = []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2}
 
 // FromEnvironment takes up the line to the agent that started this process; a worker calls it first. program is the

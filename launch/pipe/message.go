@@ -77,8 +77,8 @@ type Progress struct {
 	Step  int64     `json:"step"`
 	Time  time.Time `json:"time"` // set by Worker.Progress; for people, durations are measured by the agent's clock
 
-	// Checkpoint is the step of the newest checkpoint that is complete on disk, 0 for none: at the start the one resumed
-	// from. A restart counts as progress only if this number has grown.
+	// Checkpoint is the step of the newest checkpoint that is complete on disk, 0 for none. During PhaseSetup it is the one
+	// resumed from; an attempt has made progress if the number has grown since.
 	Checkpoint int64 `json:"checkpoint"`
 }
 
