@@ -29,7 +29,9 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	os.RemoveAll(templates())
+	os.Exit(code)
 }
 
 // childMain saves one checkpoint after another, twice each, until it is killed or has made as many as it is told to, and

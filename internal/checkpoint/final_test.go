@@ -70,7 +70,7 @@ func TestManifestThatLies(t *testing.T) {
 		if _, err := Decide(out, ResumeAuto, true); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: error %v", text, err)
 		}
-		if err := Clear(out, 1, nil); err == nil {
+		if err := Clear(out, 1); err == nil {
 			t.Errorf("%q: cleared", text)
 		}
 	}

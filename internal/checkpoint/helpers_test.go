@@ -2,7 +2,6 @@ package checkpoint
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"encoding/json"
 	"io/fs"
@@ -10,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/ddprun/ddprun/internal/hf"
@@ -64,16 +64,35 @@ func snapshot(t testing.TB, model string, step, elements int64) Snapshot {
 	}
 }
 
-// mustSave saves the steps one after another.
+// mustSave leaves outputDir as saving the steps would. It copies what was saved once: waiting for the disk each time would
+// be most of the tests' time.
 func mustSave(t testing.TB, outputDir string, steps ...int64) {
 	t.Helper()
-	model := modelDir(t)
+	template := templates()
+	if err := os.MkdirAll(filepath.Join(outputDir, privateDir), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for _, step := range steps {
-		if err := Save(context.Background(), SaveConfig{OutputDir: outputDir}, snapshot(t, model, step, 100)); err != nil {
+		from := filepath.Join(template, nameOf(step))
+		if !isDir(from) {
+			if err := Save(t.Context(), SaveConfig{OutputDir: template}, snapshot(t, modelDir(t), step, 100)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.CopyFS(filepath.Join(outputDir, nameOf(step)), os.DirFS(from)); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
+
+// templates is a directory of checkpoints to copy, which TestMain removes.
+var templates = sync.OnceValue(func() string {
+	dir, err := os.MkdirTemp("", "checkpoint-templates-")
+	if err != nil {
+		panic(err)
+	}
+	return dir
+})
 
 // tree returns every file below dir with its content; directories have a slash at their end.
 func tree(t testing.TB, dir string) map[string]string {

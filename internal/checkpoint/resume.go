@@ -19,7 +19,7 @@ const (
 type Decision struct {
 	// Resume is where to go on; nil: begin with the model.
 	Resume *Checkpoint
-	// Clear says that the user has asked for what lies in the output directory to be overwritten: call Clear with Resume.
+	// Clear says that the user has asked for the run in the output directory to be overwritten: call Clear first.
 	Clear bool
 	// Broken names newer checkpoints that were passed over, with what is wrong with them.
 	Broken []error
@@ -30,8 +30,9 @@ type Decision struct {
 //
 //   - auto goes on from the newest checkpoint that verifies, whatever overwrite says: the same command resumes. Where there
 //     is none, it begins, unless there is something to lose: damaged checkpoints, a finished model, others' files.
-//   - A directory is loaded or refused. Where outputDir has later checkpoints, or those of another run, it needs overwrite.
 //   - none begins, and needs overwrite where there is something to lose.
+//   - A directory is loaded or refused, also where outputDir has later checkpoints or those of another run. Overwrite plays
+//     no part: internal/config refuses the two together.
 //
 // Logs, metrics, hidden files and lost+found are nothing to lose.
 func Decide(outputDir, mode string, overwrite bool) (Decision, error) {
@@ -46,7 +47,7 @@ func Decide(outputDir, mode string, overwrite bool) (Decision, error) {
 	case ResumeAuto:
 		d, err = resumeLatest(outputDir, found, overwrite)
 	default:
-		d, err = resumeFrom(outputDir, mode, found, overwrite)
+		d, err = resumeFrom(outputDir, mode, found)
 	}
 	if err != nil {
 		return Decision{}, err
@@ -97,39 +98,32 @@ func begin(outputDir string, found surveyed, overwrite bool) (Decision, error) {
 }
 
 // resumeFrom decides for a checkpoint that was named.
-func resumeFrom(outputDir, path string, found surveyed, overwrite bool) (Decision, error) {
+func resumeFrom(outputDir, path string, found surveyed) (Decision, error) {
 	c, err := Load(path)
 	if err != nil {
 		return Decision{}, fmt.Errorf("resume_from_checkpoint: %w", err)
 	}
-	if !within(outputDir, c) {
-		d, err := begin(outputDir, found, overwrite)
-		d.Resume = c
-		return d, err
+	if lost := later(outputDir, found.checkpoints, c); len(lost) > 0 {
+		return Decision{}, fmt.Errorf("output_dir %s holds %s, which a run from %s would replace: "+
+			"resume_from_checkpoint: auto goes on with it; or choose another output_dir", outputDir, filepath.Base(lost[0].path), path)
 	}
-	clear := len(later(outputDir, found.checkpoints, c)) > 0
-	if clear && !overwrite {
-		return Decision{}, fmt.Errorf("output_dir %s holds later checkpoints than %s: going on from there would replace them; "+
-			"choose another output_dir, or set overwrite_output_dir: true to give them up", outputDir, path)
+	if !within(outputDir, c) && (found.model || len(found.foreign) > 0) {
+		return Decision{}, fmt.Errorf("output_dir %s is not empty, and %s is not in it: choose another output_dir", outputDir, path)
 	}
-	return Decision{Resume: c, Clear: clear}, nil
+	return Decision{Resume: c}, nil
 }
 
-// Clear removes from outputDir what ddprun wrote and a run that goes on from keep (nil: from the model) does not need: the
-// checkpoints after keep, or all where keep lies elsewhere, and then also metrics.jsonl and the last model's files as
-// far as they are as SaveModel left them. Everything else stays.
-func Clear(outputDir string, generation uint64, keep *Checkpoint) error {
+// Clear removes from outputDir what ddprun wrote: the checkpoints, metrics.jsonl and the last model's files as far as they
+// are as SaveModel left them. Everything else stays, logs too.
+func Clear(outputDir string, generation uint64) error {
 	found, err := survey(outputDir)
 	if err != nil {
 		return err
 	}
-	for _, c := range later(outputDir, found.checkpoints, keep) {
+	for _, c := range found.checkpoints {
 		if err := discard(outputDir, filepath.Base(c.path), generation); err != nil {
 			return fmt.Errorf("overwrite_output_dir: %s was not deleted: %w", c.path, err)
 		}
-	}
-	if keep != nil && within(outputDir, keep) {
-		return nil
 	}
 	remove := []string{metricsFile}
 	for name, want := range found.manifest {

@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -52,7 +51,7 @@ func scene(t *testing.T, words string) string {
 func TestDecide(t *testing.T) {
 	const hint = "overwrite_output_dir: true"
 	for _, c := range []struct {
-		scene, mode string // mode "@20" is the output directory's checkpoint-20, "elsewhere" that of another run
+		scene, mode string // mode "@20": the output directory's checkpoint-20; "link": a link to it; "elsewhere": another run's
 		overwrite   bool
 		resume      int64 // -1: none
 		clear       bool
@@ -80,15 +79,16 @@ func TestDecide(t *testing.T) {
 		{scene: "10 20", mode: "none", overwrite: true, resume: -1, clear: true},
 		{scene: "10! thesis.tex", mode: "none", refused: []string{"checkpoint-10", hint}},
 		{scene: "10 20", mode: "@20", resume: 20},
-		{scene: "10 20", mode: "@10", refused: []string{"later checkpoints", hint}},
-		{scene: "10 20", mode: "@10", overwrite: true, resume: 10, clear: true},
+		{scene: "10 20 model notes.txt", mode: "@20", resume: 20},
+		{scene: "10 20", mode: "@10", refused: []string{"holds checkpoint-20", "would replace", "another output_dir"}},
 		{scene: "10 20", mode: "@30", refused: []string{"resume_from_checkpoint", "checkpoint-30"}},
 		{scene: "10 20!", mode: "@20", refused: []string{"resume_from_checkpoint", "model.safetensors is damaged"}},
-		{scene: "10 20!", mode: "@10", refused: []string{"later checkpoints"}},
+		{scene: "10 20!", mode: "@10", refused: []string{"holds checkpoint-20"}},
 		{scene: "empty", mode: "elsewhere", resume: 20},
-		{scene: "10", mode: "elsewhere", refused: []string{"checkpoint-10", hint}},
-		{scene: "10", mode: "elsewhere", overwrite: true, resume: 20, clear: true},
-		{scene: "thesis.tex", mode: "elsewhere", refused: []string{"thesis.tex", hint}},
+		{scene: "10", mode: "elsewhere", refused: []string{"holds checkpoint-10", "another output_dir"}},
+		{scene: "model", mode: "elsewhere", refused: []string{"not empty", "another output_dir"}},
+		{scene: "thesis.tex", mode: "elsewhere", refused: []string{"not empty", "another output_dir"}},
+		{scene: "20", mode: "link", resume: 20},
 		{scene: "10 checkpoint-30/trainer_state.json", mode: "auto", refused: []string{"checkpoint-30", "another program's"}},
 		{scene: "checkpoint-30/config.json", mode: "auto", refused: []string{"checkpoint-30", "name it as model"}},
 		{scene: "checkpoint-30/config.json", mode: "none", overwrite: true, refused: []string{"another program's", "move it away"}},
@@ -101,6 +101,11 @@ func TestDecide(t *testing.T) {
 				mode = filepath.Join(out, "checkpoint-"+step)
 			} else if mode == "elsewhere" {
 				mode = filepath.Join(scene(t, "20"), "checkpoint-20")
+			} else if mode == "link" {
+				mode = filepath.Join(t.TempDir(), "best")
+				if err := os.Symlink(filepath.Join(out, "checkpoint-20"), mode); err != nil {
+					t.Fatal(err)
+				}
 			}
 			d, err := Decide(out, mode, c.overwrite)
 			if c.refused != nil {
@@ -138,52 +143,14 @@ func TestDecideOnAFile(t *testing.T) {
 
 // Overwriting removes what ddprun wrote and nothing else; what was edited since is the user's.
 func TestClear(t *testing.T) {
-	const words = "10 20 30! model thesis.tex metrics.jsonl logs/attempt_1/0/stdout.log checkpoint-5/config.json .ddprun/generation-1"
-	stays := []string{".ddprun", "checkpoint-5", "logs", "thesis.tex"}
-	model := []string{"config.json", "metrics.jsonl", "model.safetensors", "tokenizer_config.json", "vocab.txt"}
-	for _, c := range []struct {
-		name string
-		keep string
-		want []string
-	}{
-		{"everything", "", append([]string{"vocab.txt"}, stays...)},
-		{"after 20", "20", slices.Concat([]string{"checkpoint-10", "checkpoint-20"}, stays, model)},
-		{"after 20 by a link", "link", slices.Concat([]string{"checkpoint-10", "checkpoint-20"}, stays, model)},
-		{"elsewhere", "elsewhere", append([]string{"vocab.txt"}, stays...)},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			out := scene(t, words)
-			put(t, filepath.Join(out, "vocab.txt"))
-			var keep *Checkpoint
-			if c.keep != "" {
-				path := filepath.Join(out, "checkpoint-20")
-				if c.keep == "elsewhere" {
-					path = filepath.Join(scene(t, "20"), "checkpoint-20")
-				} else if c.keep == "link" {
-					link := filepath.Join(t.TempDir(), "best")
-					if err := os.Symlink(path, link); err != nil {
-						t.Fatal(err)
-					}
-					path = link
-				}
-				var err error
-				if keep, err = Load(path); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := Clear(out, 1, keep); err != nil {
-				t.Fatal(err)
-			}
-			slices.Sort(c.want)
-			wantNames(t, out, c.want...)
-			if private := names(t, filepath.Join(out, privateDir)); !slices.Contains(private, "generation-1") || len(private) > 2 {
-				t.Errorf("%s holds %v", privateDir, private)
-			}
-			if keep != nil {
-				if _, err := Load(keep.Path); err != nil {
-					t.Errorf("the checkpoint to go on from: %v", err)
-				}
-			}
-		})
+	out := scene(t, "10 20 30! model thesis.tex metrics.jsonl logs/attempt_1/0/stdout.log checkpoint-5/config.json .ddprun/generation-1")
+	put(t, filepath.Join(out, "vocab.txt"))
+	if err := Clear(out, 1); err != nil {
+		t.Fatal(err)
+	}
+	wantNames(t, out, ".ddprun", "checkpoint-5", "logs", "thesis.tex", "vocab.txt")
+	wantNames(t, filepath.Join(out, privateDir), "generation-1")
+	if err := Clear(filepath.Join(out, "missing"), 1); err != nil {
+		t.Error(err)
 	}
 }

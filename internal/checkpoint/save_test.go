@@ -144,7 +144,9 @@ func TestSaveReplacesADamagedOne(t *testing.T) {
 	out := t.TempDir()
 	mustSave(t, out, 10)
 	flip(t, filepath.Join(out, "checkpoint-10", modelFile), 300)
-	mustSave(t, out, 10)
+	if err := Save(t.Context(), SaveConfig{OutputDir: out}, snapshot(t, modelDir(t), 10, 100)); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := Load(filepath.Join(out, "checkpoint-10")); err != nil {
 		t.Error(err)
 	}
