@@ -19,8 +19,8 @@ const (
 )
 
 // lockDir takes the directory's lock, which the kernel gives back when the process
-// ends, however it ends. While another process holds it, lockDir waits (and says so
-// once by waiting), until ctx ends.
+// ends, however it ends. While another process holds it, lockDir waits until ctx ends;
+// it calls waiting, unless that is nil, before it begins to wait.
 func lockDir(ctx context.Context, dir string, waiting func()) (unlock func(), err error) {
 	path := filepath.Join(dir, lockName)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)

@@ -133,6 +133,9 @@ func (b *batch) encode(encoder Encoder, cut func(string) []string) {
 		texts = append(texts, parts...)
 		b.counts = append(b.counts, len(parts))
 	}
+	if len(texts) == 0 {
+		return
+	}
 	b.encodings, b.err = encoder.Encode(texts)
 	if b.err == nil {
 		b.err = checkEncodings(b.encodings, len(texts), encoder.VocabSize())

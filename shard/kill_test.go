@@ -199,11 +199,13 @@ func TestWaiterTakesOver(t *testing.T) {
 		holder.Wait()
 	})
 	defer kill()
-	for {
+	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
 		if left, _ := filepath.Glob(filepath.Join(dir, "cache", tmpPrefix+"shards-*")); len(left) > 0 {
 			break // it holds the lock and is at work
 		}
-		time.Sleep(5 * time.Millisecond)
+		if time.Since(began) > time.Minute {
+			t.Fatal("the first process did not begin")
+		}
 	}
 	cfg := killedConfig(dir, 0)
 	waited := false

@@ -230,15 +230,12 @@ func writeShards(ctx context.Context, cfg *PrepareConfig, x *index, dir string) 
 		cut:     func(text string) []string { return sentences(text, cfg.SentenceUnit, cfg.Segment) },
 		read:    func(yield func(document) error) error { return readSources(cfg, x, yield) },
 		emit: func(doc document, encodings []Encoding) error {
-			tokens = tokens[:0]
-			for _, e := range encodings {
-				tokens = append(tokens, e.IDs...)
-			}
-			if len(tokens) == 0 {
+			tokens = appendIDs(tokens[:0], encodings)
+			switch {
+			case len(tokens) == 0:
 				x.Counts.EmptyDocuments++
 				return nil
-			}
-			if cfg.Keep != nil && !cfg.Keep(tokens) {
+			case cfg.Keep != nil && !cfg.Keep(tokens):
 				x.Counts.DroppedDocuments++
 				return nil
 			}
@@ -264,6 +261,13 @@ func writeShards(ctx context.Context, cfg *PrepareConfig, x *index, dir string) 
 			x.Counts.EmptyDocuments, x.Counts.DroppedDocuments)
 	}
 	return nil
+}
+
+func appendIDs(dst []uint32, encodings []Encoding) []uint32 {
+	for _, e := range encodings {
+		dst = append(dst, e.IDs...)
+	}
+	return dst
 }
 
 // readSources hands on the documents of every source, in order, and checks that each
