@@ -1,0 +1,17 @@
+// Package ddp is data-parallel training of one model by several ranks: process groups, parameters and gradients in flat buffers,
+// gradients that are all-reduced while backward goes on, clipping, AdamW and learning-rate schedules.
+//
+// A step of a rank:
+//
+//	reducer.Begin()             // before the last backward pass of the step
+//	loss.Backward()             // hooks send full buckets, in bucket order
+//	reducer.Finish()            // sends the rest and waits: every rank holds the same gradient
+//	norm, _ := params.GradNorm()
+//	params.Clip(norm, maxNorm)
+//	optimizer.Step(lr)
+//
+// Every rank must call the group's collectives in the same order. Gradients are summed, never averaged: the loss is divided by
+// the global count before backward.
+//
+// Before it comes internal/model, whose parameters live in these buffers; after it internal/train, which runs the steps.
+package ddp

@@ -1,0 +1,165 @@
+package ddp
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/ddprun/ddprun/internal/torch"
+)
+
+// Param names a parameter of the model and its shape.
+type Param struct {
+	Name  string
+	Shape []int64
+}
+
+// Params holds a model's parameters, their gradients and AdamW's moments in one flat float32 buffer each. In the buffers the
+// parameters lie in reverse order, that is about the order in which backward finishes them, each at a multiple of 64 bytes; the gaps
+// stay zero. A parameter and its gradient are views. Not safe for concurrent use.
+type Params struct {
+	list    []Param
+	offsets []int64 // of parameter i in the buffers, in elements
+	sizes   []int64
+
+	flat, grad, expAvg, expAvgSq      torch.Tensor
+	params, grads, expAvgs, expAvgSqs []torch.Tensor // views
+}
+
+// align is 64 bytes in elements of float32.
+const align = 16
+
+// NewParams allocates the buffers, zeroed. The caller closes them.
+func NewParams(list []Param) (*Params, error) {
+	p := &Params{list: list, offsets: make([]int64, len(list)), sizes: make([]int64, len(list))}
+	total := int64(0)
+	for i := len(list) - 1; i >= 0; i-- {
+		n := int64(1)
+		for _, d := range list[i].Shape {
+			if d <= 0 || n > math.MaxInt64/4/d {
+				return nil, fmt.Errorf("parameter %s: shape %v", list[i].Name, list[i].Shape)
+			}
+			n *= d
+		}
+		p.offsets[i], p.sizes[i] = total, n
+		total += (n + align - 1) / align * align
+	}
+	err := torch.Do(func(s *torch.Scope) error {
+		for _, buf := range []*torch.Tensor{&p.flat, &p.grad, &p.expAvg, &p.expAvgSq} {
+			*buf = s.Move(s.Zeros(torch.Float32, total))
+		}
+		for i := range list {
+			view := func(flat torch.Tensor) torch.Tensor { return s.Move(s.View(flat, p.offsets[i], list[i].Shape...)) }
+			t, g := view(p.flat), view(p.grad)
+			t.SetRequiresGrad(true)
+			t.SetGrad(g)
+			p.params, p.grads = append(p.params, t), append(p.grads, g)
+			p.expAvgs, p.expAvgSqs = append(p.expAvgs, view(p.expAvg)), append(p.expAvgSqs, view(p.expAvgSq))
+		}
+		return nil
+	})
+	if err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// Close frees the buffers. The model must not be used after it.
+func (p *Params) Close() {
+	for _, t := range p.params {
+		t.SetGrad(torch.Tensor{})
+	}
+	for _, views := range []*[]torch.Tensor{&p.params, &p.grads, &p.expAvgs, &p.expAvgSqs} {
+		for _, t := range *views {
+			t.Free()
+		}
+		*views = nil
+	}
+	for _, buf := range []*torch.Tensor{&p.flat, &p.grad, &p.expAvg, &p.expAvgSq} {
+		buf.Free()
+		*buf = torch.Tensor{}
+	}
+}
+
+// Tensors returns the parameters in the order of the list given to NewParams. Params keeps owning them.
+func (p *Params) Tensors() []torch.Tensor { return p.params }
+
+// List returns the parameters' names and shapes.
+func (p *Params) List() []Param { return p.list }
+
+// Numel returns the number of parameters' elements, gaps not counted.
+func (p *Params) Numel() int64 {
+	n := int64(0)
+	for _, s := range p.sizes {
+		n += s
+	}
+	return n
+}
+
+// State is a parameter's memory, for checkpoints: views that change with the next step.
+type State struct {
+	Param
+	Value, ExpAvg, ExpAvgSq []float32
+}
+
+// States returns every parameter's memory in order.
+func (p *Params) States() []State {
+	flat, m, v := p.flat.Float32s(), p.expAvg.Float32s(), p.expAvgSq.Float32s()
+	states := make([]State, len(p.list))
+	for i := range p.list {
+		lo, hi := p.offsets[i], p.offsets[i]+p.sizes[i]
+		states[i] = State{p.list[i], flat[lo:hi], m[lo:hi], v[lo:hi]}
+	}
+	return states
+}
+
+// Broadcast copies rank 0's parameters to every rank.
+func (p *Params) Broadcast(g Group) error {
+	w, err := g.Broadcast(p.flat, 0)
+	if err != nil {
+		return err
+	}
+	return w.Wait()
+}
+
+// ZeroGrad sets the gradients to 0.
+func (p *Params) ZeroGrad() { p.grad.Zero() }
+
+// normSegment is the number of elements whose squares are summed before the sums are: fixed, so that the norm does not depend on
+// threads or ranks.
+const normSegment = 1 << 16
+
+// GradNorm returns the global 2-norm of the gradients, accumulated in float64 a segment and summed in segment order.
+func (p *Params) GradNorm() (float64, error) {
+	sums, err := torch.SquareSums(p.grad, normSegment)
+	if err != nil {
+		return 0, err
+	}
+	total := 0.0
+	for _, s := range sums {
+		total += s
+	}
+	return math.Sqrt(total), nil
+}
+
+// Clip scales the gradients down to maxNorm if norm, as GradNorm returned it, is longer; torch.nn.utils.clip_grad_norm_'s formula.
+// maxNorm 0 clips nothing.
+func (p *Params) Clip(norm, maxNorm float64) error {
+	if factor := maxNorm / (norm + 1e-6); maxNorm > 0 && factor < 1 {
+		return p.grad.Scale(factor)
+	}
+	return nil
+}
+
+// FirstNonFinite returns the first parameter with a gradient that is not finite, or "".
+func (p *Params) FirstNonFinite() string {
+	grad := p.grad.Float32s()
+	for i := range p.list {
+		for _, x := range grad[p.offsets[i] : p.offsets[i]+p.sizes[i]] {
+			if d := x - x; d != 0 { // NaN for NaN and the infinities
+				return p.list[i].Name
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,135 @@
+package ddp
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/ddprun/ddprun/internal/torch"
+)
+
+// Reducer sums the gradients of all ranks, bucket by bucket, while backward goes on. A bucket is a range of the gradient buffer of
+// whole parameters. Buckets leave in their order on every rank, as soon as they and those before them are full.
+type Reducer struct {
+	params  *Params
+	group   Group
+	views   []torch.Tensor // of each bucket
+	hooks   *torch.Buckets
+	ready   chan int // from the hooks; room for all buckets, so that a hook never blocks
+	sent    chan sending
+	started bool
+}
+
+type sending struct {
+	works []Work
+	err   error
+}
+
+// firstBucketBytes is small, so that communication starts early.
+const firstBucketBytes = 1 << 20
+
+// NewReducer returns a reducer with buckets of about bucketBytes, the first one of 1 MiB. The caller closes it before params.
+func NewReducer(params *Params, group Group, bucketBytes int64) (*Reducer, error) {
+	bucketOf, ranges := planBuckets(params, bucketBytes)
+	r := &Reducer{params: params, group: group, ready: make(chan int, len(ranges)+1), sent: make(chan sending, 1)}
+	err := torch.Do(func(s *torch.Scope) error {
+		for _, x := range ranges {
+			r.views = append(r.views, s.Move(s.View(params.grad, x.lo, x.hi-x.lo)))
+		}
+		return nil
+	})
+	if err == nil {
+		r.hooks, err = torch.NewBuckets(params.params, bucketOf, len(ranges), func(bucket int) { r.ready <- bucket })
+	}
+	if err != nil {
+		r.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+type bucketRange struct{ lo, hi int64 } // elements of the gradient buffer
+
+// planBuckets puts parameters into buckets in the order of the buffer, which is the reverse of the list's.
+func planBuckets(p *Params, bucketBytes int64) (bucketOf []int32, ranges []bucketRange) {
+	bucketOf = make([]int32, len(p.list))
+	limit := int64(firstBucketBytes)
+	var current bucketRange
+	for i := len(p.list) - 1; i >= 0; i-- {
+		end := p.offsets[i] + (p.sizes[i]+align-1)/align*align
+		if current.hi > current.lo && (end-current.lo)*4 > limit {
+			ranges = append(ranges, current)
+			current = bucketRange{current.hi, current.hi}
+			limit = bucketBytes
+		}
+		current.hi = end
+		bucketOf[i] = int32(len(ranges))
+	}
+	return bucketOf, append(ranges, current)
+}
+
+// Begin makes the reducer send buckets as they fill. Call it before the last backward pass of a step, or where a rank has none, and
+// Finish after.
+func (r *Reducer) Begin() {
+	r.started = true
+	r.hooks.Arm()
+	go r.send()
+}
+
+// send starts the all-reduces in bucket order; it ends when all are started. Bucket -1 means that all may go.
+func (r *Reducer) send() {
+	full := make([]bool, len(r.views))
+	var out sending
+	for next := 0; next < len(r.views); {
+		bucket := <-r.ready
+		if bucket >= 0 {
+			full[bucket] = true
+		}
+		for next < len(r.views) && (full[next] || bucket < 0) && out.err == nil {
+			var w Work
+			if w, out.err = r.group.AllReduce(r.views[next]); out.err == nil {
+				out.works = append(out.works, w)
+			}
+			next++
+		}
+		if out.err != nil && bucket < 0 {
+			break
+		}
+	}
+	r.sent <- out
+}
+
+// Finish sends what has not left yet, waits for all, and returns how long it waited. After it the gradients are sums over ranks.
+func (r *Reducer) Finish() (waited time.Duration, err error) {
+	if !r.started {
+		panic("ddp: Finish without Begin")
+	}
+	r.started = false
+	r.hooks.Disarm()
+	start := time.Now()
+	r.ready <- -1
+	out := <-r.sent
+	for len(r.ready) > 0 {
+		<-r.ready
+	}
+	err = out.err
+	for _, w := range out.works { // each is waited for, so that none holds a buffer after this
+		if e := w.Wait(); err == nil {
+			err = e
+		}
+	}
+	if late := r.hooks.Late(); err == nil && late >= 0 {
+		err = fmt.Errorf("the gradient of %s came after its bucket had left: a bug in the model", r.params.list[late].Name)
+	}
+	return time.Since(start), err
+}
+
+// Close releases the reducer.
+func (r *Reducer) Close() {
+	if r.hooks != nil {
+		r.hooks.Close()
+	}
+	for _, v := range r.views {
+		v.Free()
+	}
+	r.views = nil
+}

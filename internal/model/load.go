@@ -1,0 +1,80 @@
+package model
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/ddprun/ddprun/internal/hf"
+	"github.com/ddprun/ddprun/internal/torch"
+)
+
+// Init is how a parameter begins when a checkpoint lacks it: normal with standard deviation Std, or Value where Std is 0.
+// Row ZeroRow (-1: none) of an embedding, its padding_idx, is zero.
+type Init struct {
+	Std, Value float64
+	ZeroRow    int
+}
+
+// LoadReport says where the parameters came from, as transformers reports it.
+type LoadReport struct {
+	NewlyInitialised []string // the checkpoint lacks them
+	Unused           []string // the checkpoint has them, the model doesn't
+}
+
+// Load fills params, which correspond to m's Specs, from a checkpoint; nil: from nothing. What the checkpoint lacks is
+// drawn from seed and the parameter's name, so it is the same on every rank and in any order.
+func Load(m Model, params []torch.Tensor, w *hf.Weights, seed uint64) (LoadReport, error) {
+	specs := m.Specs()
+	if w == nil {
+		var report LoadReport
+		for i, s := range specs {
+			s.initialise(params[i].Float32s(), seed)
+			report.NewlyInitialised = append(report.NewlyInitialised, s.Name)
+		}
+		return report, nil
+	}
+	wanted := make([]string, len(specs))
+	for i, s := range specs {
+		wanted[i] = s.Name
+	}
+	match := hf.Match(wanted, w.Names(), m.matchRules())
+	for i, s := range specs {
+		name, found := match.Found[s.Name]
+		if !found {
+			s.initialise(params[i].Float32s(), seed)
+			continue
+		}
+		t, _ := w.Tensor(name)
+		if !slices.Equal(t.Shape, s.Shape) {
+			return LoadReport{}, fmt.Errorf("%s: tensor %s has shape %v, config.json says %v", w.Path, name, t.Shape, s.Shape)
+		}
+		if err := t.AsFloat32(params[i].Float32s()); err != nil {
+			return LoadReport{}, fmt.Errorf("%s: %w", w.Path, err)
+		}
+	}
+	return LoadReport{NewlyInitialised: match.Missing, Unused: match.Unused}, nil
+}
+
+func (s Spec) initialise(dst []float32, seed uint64) {
+	if s.Init.Std == 0 {
+		for i := range dst {
+			dst[i] = float32(s.Init.Value)
+		}
+		return
+	}
+	var key [32]byte
+	name := fnv.New128a()
+	name.Write([]byte(s.Name))
+	binary.LittleEndian.PutUint64(key[:], seed)
+	name.Sum(key[8:8])
+	r := rand.New(rand.NewChaCha8(key))
+	for i := range dst {
+		dst[i] = float32(r.NormFloat64() * s.Init.Std)
+	}
+	if row := s.Init.ZeroRow; row >= 0 && int64(row) < s.Shape[0] {
+		clear(dst[int64(row)*s.Shape[1] : int64(row+1)*s.Shape[1]])
+	}
+}

@@ -1,0 +1,77 @@
+package torch
+
+// #include "shim.h"
+import "C"
+
+import "unsafe"
+
+// The layers of the shim. Their backward passes add parameters' gradients to .grad in place, and draw dropout again from its
+// key instead of keeping masks. Legend: N tokens, H hidden, M labelled tokens, V vocabulary, S samples.
+
+// DropoutKey names one draw of dropout: Philox4x32-10 under Seed, with (column block, row, Step, Lane and Site) as counter.
+// The same key drops the same elements on any rank.
+type DropoutKey struct {
+	Seed uint64
+	Step uint32
+	Lane uint16
+	Site uint16 // which dropout of the model
+}
+
+func (k DropoutKey) c() C.dt_key {
+	return C.dt_key{seed: C.uint64_t(k.Seed), step: C.uint32_t(k.Step), lane: C.uint32_t(k.Lane), site: C.uint32_t(k.Site)}
+}
+
+// Linear returns x w^T + b for x [N, in], w [out, in] and b [out] or no tensor.
+func (s *Scope) Linear(x, w, b Tensor) Tensor {
+	var out C.dt_tensor
+	err := C.dt_linear(x.shim(), w.shim(), b.shim(), &out)
+	return s.ownShim("linear", out, err)
+}
+
+// EmbeddingSum returns words[ids] + positions[positionIDs] + types[typeIDs] as [N, H]; positions and types may be no tensor.
+// The row paddingID of words (-1: none) gets no gradient from here, as with nn.Embedding's padding_idx.
+func (s *Scope) EmbeddingSum(words, positions, types, ids, positionIDs, typeIDs Tensor, paddingID int64) Tensor {
+	var out C.dt_tensor
+	err := C.dt_embedding_sum(words.shim(), positions.shim(), types.shim(), ids.shim(), positionIDs.shim(), typeIDs.shim(), C.int64_t(paddingID), &out)
+	return s.ownShim("embedding", out, err)
+}
+
+// Dropout drops elements of x [N, H] with probability p and scales the rest by 1/(1-p).
+func (s *Scope) Dropout(x Tensor, p float64, key DropoutKey) Tensor {
+	var out C.dt_tensor
+	err := C.dt_dropout(x.shim(), C.double(p), key.c(), &out)
+	return s.ownShim("dropout", out, err)
+}
+
+// DropoutAddLayerNorm returns LayerNorm(residual + dropout(x)) over the last dimension of x [N, H]; residual may be no tensor.
+func (s *Scope) DropoutAddLayerNorm(x, residual, w, b Tensor, eps, p float64, key DropoutKey) Tensor {
+	var out C.dt_tensor
+	err := C.dt_dropout_add_layer_norm(x.shim(), residual.shim(), w.shim(), b.shim(), C.double(eps), C.double(p), key.c(), &out)
+	return s.ownShim("layer_norm", out, err)
+}
+
+// Attention returns softmax(scale q k^T) v a sample and head, with dropout p on the probabilities. q, k, v are [N, H] with the
+// heads side by side; offsets (S+1, from 0 to N) say where samples start.
+func (s *Scope) Attention(q, k, v Tensor, offsets []int32, heads int, scale, p float64, key DropoutKey) Tensor {
+	if len(offsets) == 0 {
+		panic(&Error{Op: "attention", Message: "no offsets"})
+	}
+	var out C.dt_tensor
+	err := C.dt_attention(q.shim(), k.shim(), v.shim(), (*C.int32_t)(unsafe.Pointer(&offsets[0])), C.int(len(offsets)-1),
+		C.int(heads), C.double(scale), C.double(p), key.c(), &out)
+	return s.ownShim("attention", out, err)
+}
+
+// LinearCrossEntropy returns the sum over M of the cross-entropy of x w^T + b against labels, for x [M, H], w [V, H], b [V] or no
+// tensor, labels [M] Int64. The logits exist once, in a buffer that becomes their gradient.
+func (s *Scope) LinearCrossEntropy(x, w, b, labels Tensor) Tensor {
+	var out C.dt_tensor
+	err := C.dt_linear_cross_entropy(x.shim(), w.shim(), b.shim(), labels.shim(), &out)
+	return s.ownShim("linear_cross_entropy", out, err)
+}
+
+// philoxBlock is one block of the generator behind dropout, for tests against published answers.
+func philoxBlock(seed uint64, c [4]uint32) (out [4]uint32) {
+	C.dt_philox_block(C.uint64_t(seed), C.uint32_t(c[0]), C.uint32_t(c[1]), C.uint32_t(c[2]), C.uint32_t(c[3]), (*C.uint32_t)(unsafe.Pointer(&out[0])))
+	return out
+}

@@ -1,0 +1,94 @@
+package torch
+
+// #include "shim.h"
+import "C"
+
+import (
+	"unsafe"
+
+	lib "github.com/sugarme/gotch/libtch"
+)
+
+// Zeros returns a new tensor of zeros; its memory starts at a multiple of 64 bytes.
+func (s *Scope) Zeros(d DType, dims ...int64) Tensor {
+	var out C.dt_tensor
+	err := C.dt_zeros(dimsPtr(dims), C.int(len(dims)), C.int(d), &out)
+	return s.ownShim("zeros", out, err)
+}
+
+// FromInt64s returns a vector with a copy of v.
+func (s *Scope) FromInt64s(v []int64) Tensor {
+	var out C.dt_tensor
+	err := C.dt_from_int64((*C.int64_t)(unsafe.Pointer(unsafe.SliceData(v))), C.int64_t(len(v)), &out)
+	return s.ownShim("from_int64", out, err)
+}
+
+// FromFloat32s returns a tensor of the given dimensions with a copy of v.
+func (s *Scope) FromFloat32s(v []float32, dims ...int64) Tensor {
+	t := s.Zeros(Float32, dims...)
+	if int(t.Numel()) != len(v) {
+		panic(&Error{Op: "from_float32", Message: "dimensions and data differ in size"})
+	}
+	copy(t.Float32s(), v)
+	return t
+}
+
+// View returns the elements offset, offset+1, ... of the vector flat as a tensor of the given dimensions, sharing memory.
+func (s *Scope) View(flat Tensor, offset int64, dims ...int64) Tensor {
+	var out C.dt_tensor
+	err := C.dt_slice1d_view(flat.shim(), C.int64_t(offset), dimsPtr(dims), C.int(len(dims)), &out)
+	return s.ownShim("view", out, err)
+}
+
+func dimsPtr(dims []int64) *C.int64_t { return (*C.int64_t)(unsafe.Pointer(unsafe.SliceData(dims))) }
+
+// SetRequiresGrad says whether backward computes t's gradient.
+func (t Tensor) SetRequiresGrad(on bool) {
+	flag := C.int(0)
+	if on {
+		flag = 1
+	}
+	must("requires_grad", C.dt_set_requires_grad(t.shim(), flag))
+}
+
+// SetGrad makes grad the place where t's gradient accumulates; both keep their owners. No tensor: none.
+func (t Tensor) SetGrad(grad Tensor) { must("set_grad", C.dt_set_grad(t.shim(), grad.shim())) }
+
+// SetData makes t use data's memory.
+func (t Tensor) SetData(data Tensor) { must("set_data", C.dt_set_data(t.shim(), data.shim())) }
+
+// Zero sets every element to 0.
+func (t Tensor) Zero() {
+	var out lib.Ctensor
+	NoGrad(func() { lib.AtgZero_(&out, t.c) })
+	(&Scope{}).ownInPlace("zero", out)
+}
+
+// ownInPlace frees the second handle that an in-place operation returns.
+func (s *Scope) ownInPlace(op string, c lib.Ctensor) {
+	s.own(op, c)
+	s.free()
+}
+
+// Backward computes gradients of the scalar loss t, adding to each parameter's gradient.
+func (t Tensor) Backward() { must("backward", C.dt_backward(t.shim())) }
+
+// Value returns the one element of t.
+func (t Tensor) Value() float64 {
+	var v C.double
+	must("value", C.dt_scalar_value(t.shim(), &v))
+	return float64(v)
+}
+
+// NoGrad runs f without recording operations for backward.
+func NoGrad(f func()) {
+	before := lib.AtGradSetEnabled(0)
+	defer lib.AtGradSetEnabled(before)
+	f()
+}
+
+// SetThreads sets the number of threads that an operation may use in this process.
+func SetThreads(n int) { C.dt_set_threads(C.int(n)) }
+
+// Version returns libtorch's version, such as "2.11.0".
+func Version() string { return C.GoString(C.dt_version()) }

@@ -1,0 +1,44 @@
+package torch
+
+// #include "shim.h"
+import "C"
+
+import (
+	"fmt"
+	"unsafe"
+)
+
+// AdamW are the settings of one call of [FusedAdamW] (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019).
+type AdamW struct {
+	LearningRate, Beta1, Beta2, Eps, WeightDecay float64
+}
+
+// FusedAdamW steps every parameter in place, in one pass over the four lists, which correspond. step is this step's number, from 1.
+func FusedAdamW(params, grads, expAvgs, expAvgSqs []Tensor, step int64, a AdamW) error {
+	if len(params) != len(grads) || len(params) != len(expAvgs) || len(params) != len(expAvgSqs) || step < 1 {
+		panic(fmt.Sprintf("torch: AdamW of %d, %d, %d, %d tensors at step %d", len(params), len(grads), len(expAvgs), len(expAvgSqs), step))
+	}
+	if len(params) == 0 {
+		return nil
+	}
+	return asError("adamw", C.dt_fused_adamw(list(params), list(grads), list(expAvgs), list(expAvgSqs), C.int(len(params)),
+		C.int64_t(step), C.double(a.LearningRate), C.double(a.Beta1), C.double(a.Beta2), C.double(a.WeightDecay), C.double(a.Eps)))
+}
+
+// SquareSums returns the sums of squares of consecutive segments of the Float32 vector flat, each in float64 and in a fixed order.
+func SquareSums(flat Tensor, segment int64) ([]float64, error) {
+	out := make([]float64, (flat.Numel()+segment-1)/segment)
+	if len(out) == 0 {
+		return nil, nil
+	}
+	err := C.dt_square_sums(flat.shim(), C.int64_t(segment), (*C.double)(unsafe.Pointer(&out[0])), C.int64_t(len(out)))
+	return out, asError("square_sums", err)
+}
+
+// Scale multiplies every element of t by factor, in place.
+func (t Tensor) Scale(factor float64) error {
+	return asError("scale", C.dt_scale(t.shim(), C.double(factor)))
+}
+
+// list views tensors as the C array that they are: a Tensor is one pointer.
+func list(ts []Tensor) *C.dt_tensor { return (*C.dt_tensor)(unsafe.Pointer(unsafe.SliceData(ts))) }
