@@ -93,6 +93,9 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root.SetErr(stderr)
 	root.SetUsageTemplate(root.UsageTemplate() + exitCodes)
 	root.SetGlobalNormalizationFunc(normalizeFlag)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return fmt.Errorf("%w (ddprun --help lists the flags; keys of train.yaml are set by --set key=value)", err)
+	})
 	o.addFlags(root.Flags())
 	root.AddCommand(newVersion(), newHelper())
 	for _, command := range workerCommands {

@@ -2,8 +2,10 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -67,18 +69,20 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
-// TestUnreadableFile needs a user for whom permissions count.
+// TestUnreadableFile runs ddprun as somebody for whom permissions count.
 func TestUnreadableFile(t *testing.T) {
-	if os.Geteuid() == 0 {
-		t.Skip("the superuser can read every file")
-	}
 	workplace(t)
 	if err := os.Chmod("train.yaml", 0); err != nil {
 		t.Fatal(err)
 	}
-	got := ddprun(t, nil, "train.yaml")
-	if got.code != 78 || !strings.Contains(got.stderr, "train.yaml: cannot read the configuration: permission denied") {
-		t.Errorf("%+v", got)
+	cmd := exec.CommandContext(t.Context(), binary, "train.yaml")
+	if os.Geteuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	}
+	out, err := cmd.CombinedOutput()
+	if err == nil || cmd.ProcessState.ExitCode() != 78 ||
+		!strings.Contains(string(out), "train.yaml: cannot read the configuration: permission denied") {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 

@@ -75,7 +75,7 @@ type Config struct {
 	AdamBeta1 float64 `json:"adam_beta1"`
 	// AdamW's decay rate of the second moment, 0 to below 1.
 	AdamBeta2 float64 `json:"adam_beta2"`
-	// AdamW's term for numerical stability.
+	// AdamW's term for numerical stability, above 0.
 	AdamEpsilon float64 `json:"adam_epsilon"`
 	// Largest global norm of the gradient; a longer gradient is scaled down to it. 0: no clipping.
 	MaxGradNorm float64 `json:"max_grad_norm"`
@@ -105,7 +105,7 @@ type Config struct {
 	// When checkpoints are written: every save_steps and at the end (steps), or never (no). The final model is
 	// written in either case.
 	SaveStrategy string `json:"save_strategy" enum:"no|steps" cfg:"resume"`
-	// Steps between checkpoints; below 1, a share of all steps.
+	// Steps between checkpoints; below 1, a share of all steps. No checkpoints: save_strategy no.
 	SaveSteps float64 `json:"save_steps" cfg:"resume"`
 	// Newest checkpoints to keep; older ones are deleted once a newer is complete. 0: all are kept.
 	SaveTotalLimit int `json:"save_total_limit" cfg:"null,resume"`

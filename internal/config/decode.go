@@ -128,10 +128,10 @@ func decodeScalar(e entry, n *yaml.Node, target reflect.Value) error {
 	return nil
 }
 
-// decodeString takes what a variable or flag says as it stands; in a file, what YAML reads as a number, a date or a truth
-// value is refused, since it may have lost its spelling.
+// decodeString takes the whole of a variable or flag as it stands. Elsewhere, what YAML reads as a number, a date or a truth
+// value is refused, since something else may have been meant.
 func decodeString(e entry, n *yaml.Node) (string, error) {
-	if !e.src.lines && n == resolve(e.value) {
+	if e.raw != "" && n == resolve(e.value) {
 		return e.raw, nil
 	}
 	if n.Kind != yaml.ScalarNode {
@@ -146,7 +146,7 @@ func decodeString(e entry, n *yaml.Node) (string, error) {
 // decodeStrings reads one text or a list of texts.
 func decodeStrings(e entry, n *yaml.Node) ([]string, error) {
 	if n.Kind != yaml.SequenceNode {
-		if n.Kind == yaml.MappingNode && e.src.lines {
+		if n.Kind == yaml.MappingNode && e.raw == "" {
 			return nil, e.errorf("want text or a list of texts, got a map")
 		}
 		text, err := decodeString(e, n)
@@ -173,19 +173,17 @@ func decodeEvalData(e entry, n *yaml.Node) (EvalData, []error) {
 	}
 	var sets EvalData
 	var errs []error
-	errs = append(errs, pairs(n, e.src, func(name string, keyNode, value *yaml.Node) {
+	more := pairs(n, e.src, func(name string, keyNode, value *yaml.Node) {
 		inner := entry{key: e.key + "." + name, where: keyNode, value: value, src: e.src}
 		if isNull(resolve(value)) {
 			errs = append(errs, inner.errorf("has no value"))
 			return
 		}
-		// A set's value is never the whole text of a flag, so it is read as a file's value is.
-		inner.raw = resolve(value).Value
 		paths, err := decodeStrings(inner, resolve(value))
 		errs = append(errs, asList(err)...)
 		sets = append(sets, EvalSet{Name: name, Paths: paths})
-	})...)
-	return sets, errs
+	})
+	return sets, append(errs, more...)
 }
 
 func decodeKwargs(e entry, n *yaml.Node, into *LRSchedulerKwargs) []error {
@@ -196,7 +194,7 @@ func decodeKwargs(e entry, n *yaml.Node, into *LRSchedulerKwargs) []error {
 		"num_cycles": &into.NumCycles, "min_lr_ratio": &into.MinLRRatio, "num_decay_steps": &into.NumDecaySteps,
 	}
 	var errs []error
-	errs = append(errs, pairs(n, e.src, func(name string, keyNode, value *yaml.Node) {
+	more := pairs(n, e.src, func(name string, keyNode, value *yaml.Node) {
 		inner := entry{key: e.key + "." + name, where: keyNode, value: value, src: e.src}
 		target, known := targets[name]
 		if !known {
@@ -204,8 +202,8 @@ func decodeKwargs(e entry, n *yaml.Node, into *LRSchedulerKwargs) []error {
 			return
 		}
 		errs = append(errs, asList(decodeScalar(inner, resolve(value), reflect.ValueOf(target).Elem()))...)
-	})...)
-	return errs
+	})
+	return append(errs, more...)
 }
 
 // expandHome replaces a leading ~/ in paths: YAML and flags such as --set data=~/x reach us without the shell's help.

@@ -231,8 +231,8 @@ func translateSampling(e, out entry) (entry, bool, string, error) {
 	return out, false, "", e.errorf("want random, sequential or group_by_length, got %s", describe(e.value))
 }
 
-// setText replaces the entry's value by text.
+// setText replaces the entry's value, and what a flag said, by text.
 func (e *entry) setText(text string) {
 	e.value = &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text, Line: e.value.Line}
-	e.raw = text
+	e.raw = ""
 }

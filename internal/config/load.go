@@ -151,13 +151,16 @@ func nearest(key string) string {
 	}
 	word := strings.ToLower(strings.ReplaceAll(key, "-", "_"))
 	best, distance := "", max(2, len(word)/3)+1
-	names := slices.Collect(maps.Keys(fieldOf))
-	names = slices.AppendSeq(names, maps.Keys(renamed))
-	slices.Sort(names)
-	for _, name := range names {
+	try := func(name string) {
 		if d := levenshtein.ComputeDistance(word, name); d < distance {
 			best, distance = name, d
 		}
+	}
+	for _, f := range fields {
+		try(f.key)
+	}
+	for _, name := range slices.Sorted(maps.Keys(renamed)) {
+		try(name)
 	}
 	return best
 }

@@ -85,10 +85,10 @@ warmup_steps: 0.1
 
 func TestLayersAndSources(t *testing.T) {
 	loaded := mustLoad(t, minimal+"seed: 1\nmax_steps: 1\nsave_steps: 1\neval_seed: 3\n",
-		[]string{"seed=3", "seed=4", "data=[a, b]", "output_dir=2024", "save_total_limit=", "eval_seed=0"},
+		[]string{"seed=3", "seed=4", "data=[a, b]", "output_dir=2024", "use_cpu=true", "save_total_limit=", "eval_seed=0"},
 		[]string{"PATH=/bin", "DDPRUN_CFG_SEED=2", "DDPRUN_CFG_MAX_STEPS=2", "DDPRUN_CFG_MODEL=a: b", "DDPRUN_CFG_WARMUP_RATIO=0.5"})
 	c := loaded.Config
-	if c.Seed != 4 || c.MaxSteps != 2 || c.SaveSteps != 1 || c.EvalSeed != 0 || c.OutputDir != "2024" || c.Model != "a: b" ||
+	if c.Seed != 4 || c.MaxSteps != 2 || c.SaveSteps != 1 || c.EvalSeed != 0 || c.OutputDir != "2024" || c.Device != "cpu" || c.Model != "a: b" ||
 		c.WarmupSteps != 0.5 || !reflect.DeepEqual(c.Data, Strings{"a", "b"}) {
 		t.Errorf("got %+v", c)
 	}
@@ -151,7 +151,9 @@ func TestErrors(t *testing.T) {
 		{"num_train_epochs: 0", "train.yaml:4: num_train_epochs: must be above 0 where max_steps is not given"},
 		{"warmup_steps: 1.5", "train.yaml:4: warmup_steps: must be a whole number of steps, or a share of all steps below 1, got 1.5"},
 		{"warmup_ratio: 1", "train.yaml:4: warmup_ratio: want a share of the steps, at least 0 and below 1, got the number 1"},
-		{"save_steps: 0", "train.yaml:4: save_steps: must be a whole number of steps, or a share of all steps above 0 and below 1, got 0"},
+		{"save_steps: 0", "train.yaml:4: save_steps: must not be 0"},
+		{"logging_steps: -1", "train.yaml:4: logging_steps: must be a whole number of steps, or a share of all steps below 1, got -1"},
+		{"adam_epsilon: 0", "train.yaml:4: adam_epsilon: must be above 0, got 0"},
 		{"eval_strategy: steps", "train.yaml:4: eval_strategy: steps needs eval_data"},
 		{"eval_on_start: true", "train.yaml:4: eval_on_start: true needs eval_data"},
 		{"sample_unit: sentence", "train.yaml:4: sample_unit: sentence needs sentence_unit to say where sentences end: line or auto"},
@@ -207,6 +209,10 @@ func TestErrorsOfVariablesAndFlags(t *testing.T) {
 		{"seed=-3", "", "--set seed: seed: must be at least 0, got -3"},
 		{"text_unit=page", "", `--set text_unit: text_unit: want one of file, paragraph, line; got "page"`},
 		{"eval_data=\xff", "", "--set eval_data: eval_data: is not UTF-8 text, so checkpoints could not record it; rename or link the file"},
+		{"eval_data={a: [1]}", "", "--set eval_data: eval_data.a: want text, got the number 1; put it in quotes if it is meant (item 1 of the list)"},
+		{"eval_data={a: {b: c}}", "", "--set eval_data: eval_data.a: want text or a list of texts, got a map"},
+		{"lr_scheduler_kwargs={x: 1}", "", "--set lr_scheduler_kwargs: lr_scheduler_kwargs.x: ddprun knows num_cycles, min_lr_ratio and num_decay_steps here"},
+		{"eval_data={a: b, a: c}", "", "--set eval_data: a: stands twice; keep one"},
 		{"", "DDPRUN_CFG_SED=3", "DDPRUN_CFG_SED: sed: unknown key; did you mean seed?"},
 		{"", "DDPRUN_CFG_SEED=x", `DDPRUN_CFG_SEED: seed: want a whole number in decimal digits, got the text "x"`},
 		{"", "DDPRUN_CFG_BF16=true", "DDPRUN_CFG_BF16: bf16: is a key of Trainer that is not available in ddprun yet; remove it"},

@@ -25,7 +25,7 @@ type entry struct {
 	key   string
 	where *yaml.Node // the key's node, for the line
 	value *yaml.Node
-	raw   string // the whole text of a variable or flag
+	raw   string // the whole text of a variable or flag; empty for a file
 	src   source
 }
 

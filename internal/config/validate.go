@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"math"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -54,18 +53,11 @@ func (c *Config) problems() []problem {
 	k := &checker{}
 	c.checkRequired(k)
 	c.checkEnums(k)
-	c.checkRanges(k)
+	c.checkObjectiveAndBatches(k)
+	c.checkOptimizer(k)
+	c.checkCourse(k)
 	c.checkCombinations(k)
 	return k.problems
-}
-
-type checker struct{ problems []problem }
-
-// want notes a problem unless ok.
-func (k *checker) want(ok bool, key, format string, args ...any) {
-	if !ok {
-		k.problems = append(k.problems, problem{key, fmt.Sprintf(format, args...)})
-	}
 }
 
 var setName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
@@ -110,68 +102,6 @@ func (c *Config) checkEnums(k *checker) {
 		}
 	}
 }
-
-func (c *Config) checkRanges(k *checker) {
-	count := func(key string, value int64, least int64) {
-		k.want(value >= least, key, "must be at least %d, got %d", least, value)
-	}
-	size := func(key string, value int, least int64) {
-		count(key, int64(value), least)
-		k.want(value <= maxBatch, key, "must be at most %d, got %d", maxBatch, value)
-	}
-	real := func(key string, value float64, ok bool, must string) {
-		k.want(ok && !math.IsNaN(value) && !math.IsInf(value, 0), key, "must be %s, got %v", must, value)
-	}
-	share := func(key string, value float64) {
-		real(key, value, value >= 0 && value <= 1, "between 0 and 1")
-	}
-	interval := func(key string, value float64) {
-		whole := value < 1 || value == math.Trunc(value) && value <= maxSteps
-		real(key, value, value > 0 && whole, "a whole number of steps, or a share of all steps above 0 and below 1")
-	}
-	real("mlm_probability", c.MLMProbability, c.MLMProbability > 0 && c.MLMProbability <= 1, "above 0 and at most 1")
-	share("mask_replace_prob", c.MaskReplaceProb)
-	share("random_replace_prob", c.RandomReplaceProb)
-	size("max_seq_length", c.MaxSeqLength, 0)
-	size("per_device_train_batch_size", c.PerDeviceTrainBatchSize, 1)
-	size("per_device_eval_batch_size", c.PerDeviceEvalBatchSize, 1)
-	size("global_batch_size", c.GlobalBatchSize, 0)
-	size("gradient_accumulation_steps", c.GradientAccumulationSteps, 1)
-	real("num_train_epochs", c.NumTrainEpochs, c.NumTrainEpochs >= 0 && c.NumTrainEpochs <= 1e6, "between 0 and 1000000")
-	k.want(c.MaxSteps == -1 || c.MaxSteps > 0 && c.MaxSteps <= maxSteps, "max_steps",
-		"must be above 0 (at most %d), or -1 for num_train_epochs, got %d", int64(maxSteps), c.MaxSteps)
-	real("learning_rate", c.LearningRate, c.LearningRate >= 0, "at least 0")
-	warm := c.WarmupSteps < 1 || c.WarmupSteps == math.Trunc(c.WarmupSteps) && c.WarmupSteps <= maxSteps
-	real("warmup_steps", c.WarmupSteps, c.WarmupSteps >= 0 && warm, "a whole number of steps, or a share of all steps below 1")
-	real("weight_decay", c.WeightDecay, c.WeightDecay >= 0, "at least 0")
-	real("adam_beta1", c.AdamBeta1, c.AdamBeta1 >= 0 && c.AdamBeta1 < 1, "at least 0 and below 1")
-	real("adam_beta2", c.AdamBeta2, c.AdamBeta2 >= 0 && c.AdamBeta2 < 1, "at least 0 and below 1")
-	real("adam_epsilon", c.AdamEpsilon, c.AdamEpsilon >= 0, "at least 0")
-	real("max_grad_norm", c.MaxGradNorm, c.MaxGradNorm >= 0, "at least 0 (0: no clipping)")
-	count("max_nonfinite_steps", int64(c.MaxNonfiniteSteps), 1)
-	count("seed", c.Seed, 0)
-	count("data_seed", c.DataSeed, 0)
-	count("eval_seed", c.EvalSeed, 0)
-	interval("eval_steps", c.EvalSteps)
-	interval("logging_steps", c.LoggingSteps)
-	interval("save_steps", c.SaveSteps)
-	count("save_total_limit", int64(c.SaveTotalLimit), 0)
-	count("threads_per_rank", int64(c.ThreadsPerRank), 0)
-	count("ddp_timeout", int64(c.DDPTimeoutSeconds), 1)
-	k.want(c.DDPTimeoutSeconds <= maxTimeoutSeconds, "ddp_timeout", "must be at most %d seconds, got %d", maxTimeoutSeconds, c.DDPTimeoutSeconds)
-	count("ddp_bucket_cap_mb", int64(c.DDPBucketCapMiB), 1)
-	real("lr_scheduler_kwargs", c.LRSchedulerKwargs.NumCycles, c.LRSchedulerKwargs.NumCycles >= 0, "a map whose num_cycles is at least 0")
-	real("lr_scheduler_kwargs", c.LRSchedulerKwargs.MinLRRatio,
-		c.LRSchedulerKwargs.MinLRRatio >= 0 && c.LRSchedulerKwargs.MinLRRatio <= 1, "a map whose min_lr_ratio is between 0 and 1")
-	k.want(c.LRSchedulerKwargs.NumDecaySteps >= 0, "lr_scheduler_kwargs", "num_decay_steps must be at least 0, got %d", c.LRSchedulerKwargs.NumDecaySteps)
-}
-
-// Bounds that no run comes near, which keep products and durations from overflowing.
-const (
-	maxSteps          = 1 << 40
-	maxBatch          = 1 << 30
-	maxTimeoutSeconds = 365 * 24 * 3600
-)
 
 func (c *Config) checkCombinations(k *checker) {
 	k.want(c.MaskReplaceProb > 1 || c.RandomReplaceProb > 1 || c.MaskReplaceProb+c.RandomReplaceProb <= 1+1e-9, "mask_replace_prob",
