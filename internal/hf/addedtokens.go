@@ -162,8 +162,9 @@ func parseTokenList(raw json.RawMessage) ([]addedToken, error) {
 
 // recorded lists the tokens that were added to the vocabulary when the tokenizer
 // was saved, in the order of their ids: added_tokens_decoder in
-// tokenizer_config.json or, of older versions, added_tokens.json.
-func (s *tokenizerSettings) recorded(isSpecial func(content string) bool) ([]addedToken, error) {
+// tokenizer_config.json or, of older versions, added_tokens.json, which does not
+// say which of them are special.
+func (s *tokenizerSettings) recorded(isSpecial map[string]bool) ([]addedToken, error) {
 	var tokens []addedToken
 	if raw, ok := s.config.get("added_tokens_decoder"); ok {
 		byID, err := parseObject(raw)
@@ -186,7 +187,7 @@ func (s *tokenizerSettings) recorded(isSpecial func(content string) bool) ([]add
 			if err != nil {
 				return nil, err
 			}
-			special := isSpecial(content)
+			special := isSpecial[content]
 			tokens = append(tokens, addedToken{ID: id, Content: content, Special: special, Normalized: !special})
 		}
 	}
@@ -198,6 +199,7 @@ func (s *tokenizerSettings) recorded(isSpecial func(content string) bool) ([]add
 type tokenIDs struct {
 	vocab map[string]int // of the model
 	added map[string]addedToken
+	next  int // of a token that the vocabulary lacks
 }
 
 // addTokens gathers every added token of the tokenizer and gives it its id: the
@@ -212,10 +214,11 @@ func (s *tokenizerSettings) addTokens(vocab map[string]int, roles map[string]add
 	for _, t := range roles {
 		named[t.Content] = true
 	}
-	isSpecial := func(content string) bool {
-		return named[content] || slices.ContainsFunc(extras, func(t addedToken) bool { return t.Content == content })
+	special := maps.Clone(named)
+	for _, t := range extras {
+		special[t.Content] = true
 	}
-	tokens, err := s.recorded(isSpecial)
+	tokens, err := s.recorded(special)
 	if err != nil {
 		return nil, err
 	}
@@ -224,7 +227,7 @@ func (s *tokenizerSettings) addTokens(vocab map[string]int, roles map[string]add
 			tokens = append(tokens, t)
 		}
 	}
-	ids := &tokenIDs{vocab: vocab, added: map[string]addedToken{}}
+	ids := &tokenIDs{vocab: vocab, added: map[string]addedToken{}, next: len(vocab)}
 	for _, t := range slices.Concat(tokens, more, extras) {
 		t.Special = t.Special || named[t.Content]
 		ids.add(t)
@@ -238,11 +241,9 @@ func (ids *tokenIDs) add(t addedToken) {
 	}
 	id, ok := ids.vocab[t.Content]
 	if !ok {
-		id = len(ids.vocab)
-		for _, other := range ids.added {
-			id = max(id, other.ID+1)
-		}
+		id = ids.next
 	}
+	ids.next = max(ids.next, id+1)
 	t.ID = id
 	ids.added[t.Content] = t
 }

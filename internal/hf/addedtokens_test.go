@@ -34,7 +34,7 @@ func TestParseAddedToken(t *testing.T) {
 
 // Tokens that the vocabulary has keep their id, others get the next free one.
 func TestTokenIDs(t *testing.T) {
-	ids := &tokenIDs{vocab: map[string]int{"a": 0, "b": 1}, added: map[string]addedToken{}}
+	ids := &tokenIDs{vocab: map[string]int{"a": 0, "b": 1}, added: map[string]addedToken{}, next: 2}
 	for _, content := range []string{"new", "b", "", "newer", "new"} {
 		ids.add(addedToken{Content: content})
 	}

@@ -48,7 +48,7 @@ func parseIndex(data []byte) (map[string]string, error) {
 			return nil, fmt.Errorf("weight_map: the file of tensor %s is not a string", tensor)
 		}
 		if !filepath.IsLocal(file) || file == "." || strings.ContainsAny(file, "\x00\\") {
-			return nil, fmt.Errorf("weight_map: tensor %s lies in %q, which is outside the model's directory", tensor, file)
+			return nil, fmt.Errorf("weight_map: tensor %s lies in %.200q, which is outside the model's directory", tensor, file)
 		}
 		shards[tensor] = file
 	}

@@ -11,6 +11,10 @@ import (
 	"unicode/utf8"
 )
 
+// maxKeyBytes bounds a key: names of fields, tensors and tokens are far shorter, and
+// errors repeat them.
+const maxKeyBytes = 4096
+
 // object is a JSON object that keeps the order of its keys and the spelling of
 // its values.
 type object struct {
@@ -41,6 +45,9 @@ func parseObject(data []byte) (*object, error) {
 		key, ok := token.(string)
 		if !ok {
 			return nil, fmt.Errorf("invalid JSON: a key is %v", token)
+		}
+		if len(key) > maxKeyBytes {
+			return nil, fmt.Errorf("a key is %d bytes long, more than %d: %.80q...", len(key), maxKeyBytes, key)
 		}
 		if _, twice := o.values[key]; twice {
 			return nil, fmt.Errorf("key %q occurs twice", key)

@@ -14,6 +14,10 @@ import (
 // maxHeaderBytes is the longest header that safetensors itself takes.
 const maxHeaderBytes = 100_000_000
 
+// maxEntryBytes bounds a tensor's entry in the header, which takes about 100 bytes;
+// errors repeat it, and shapes of thousands of dimensions do not occur.
+const maxEntryBytes = 4096
+
 // metadataKey is the header's one entry that is not a tensor.
 const metadataKey = "__metadata__"
 
@@ -112,6 +116,9 @@ func headerTensor(name string, raw json.RawMessage, body []byte) (extent, error)
 // the three keys, once each, and a list of just two offsets; decoding into a struct
 // would let pass what Python's reader refuses.
 func parseEntry(raw json.RawMessage, t *Tensor) ([]uint64, error) {
+	if len(raw) > maxEntryBytes {
+		return nil, fmt.Errorf("is %d bytes long, more than %d", len(raw), maxEntryBytes)
+	}
 	fields, err := parseObject(raw)
 	if err != nil {
 		return nil, err

@@ -90,14 +90,15 @@ type tokenizerSettings struct {
 
 func readTokenizerSettings(dir string) (*tokenizerSettings, error) {
 	s := &tokenizerSettings{dir: dir}
-	for name, file := range map[string]**Config{
-		tokenizerConfigFile: &s.config, specialTokensMapFile: &s.specials, addedTokensFile: &s.added,
-	} {
-		c, err := readOptionalObject(filepath.Join(dir, name))
+	for _, file := range []struct {
+		name string
+		into **Config
+	}{{tokenizerConfigFile, &s.config}, {specialTokensMapFile, &s.specials}, {addedTokensFile, &s.added}} {
+		c, err := readOptionalObject(filepath.Join(dir, file.name))
 		if err != nil {
 			return nil, err
 		}
-		*file = c
+		*file.into = c
 	}
 	class, err := s.config.String("tokenizer_class", "")
 	if err != nil {

@@ -71,7 +71,7 @@ func parseTorchZip(file []byte) ([]Tensor, error) {
 		}
 		s.data = data
 	}
-	return stateTensors(state)
+	return stateTensors(state, uint64(len(file)))
 }
 
 // zipRecord is the bytes of an uncompressed record.
@@ -126,7 +126,7 @@ func parseTorchLegacy(file []byte) ([]Tensor, error) {
 	if err := readLegacyStorages(rest[n:], *keys, storages); err != nil {
 		return nil, err
 	}
-	return stateTensors(state)
+	return stateTensors(state, uint64(len(file)))
 }
 
 func readLegacyStorages(rest []byte, keys []any, storages map[string]*torchStorage) error {
@@ -151,8 +151,10 @@ func readLegacyStorages(rest []byte, keys []any, storages map[string]*torchStora
 	return nil
 }
 
-// stateTensors turns an unpickled state dict into tensors.
-func stateTensors(state any) ([]Tensor, error) {
+// stateTensors turns an unpickled state dict into tensors. Those that have to be
+// copied may take copyBytes together: many views of one storage could ask for more
+// memory than there is.
+func stateTensors(state any, copyBytes uint64) ([]Tensor, error) {
 	var tensors []Tensor
 	seen := map[string]bool{}
 	add := func(key, value any) error {
@@ -162,7 +164,7 @@ func stateTensors(state any) ([]Tensor, error) {
 			return fmt.Errorf("entry %.100q is not a tensor under a name of its own, as a pytorch_model.bin has them", name)
 		}
 		seen[name] = true
-		tensor, err := t.tensor(name)
+		tensor, err := t.tensor(name, &copyBytes)
 		if err != nil {
 			return fmt.Errorf("tensor %s: %w", name, err)
 		}
@@ -204,8 +206,9 @@ type torchTensor struct {
 	stride  []int64
 }
 
-// tensor checks that the view stays inside its storage and gives it row-major.
-func (t *torchTensor) tensor(name string) (Tensor, error) {
+// tensor checks that the view stays inside its storage and gives it row-major. What
+// a copy takes is subtracted from copyBytes.
+func (t *torchTensor) tensor(name string, copyBytes *uint64) (Tensor, error) {
 	s := t.storage
 	out := Tensor{Name: name, DType: s.dtype, Shape: t.size}
 	bytesWanted, err := tensorBytes(s.dtype, t.size)
@@ -225,9 +228,10 @@ func (t *torchTensor) tensor(name string) (Tensor, error) {
 		out.Data = s.data[first:end:end]
 		return out, nil
 	}
-	if bytesWanted > uint64(len(s.data)) {
-		return Tensor{}, errors.New("is an expanded view, larger than the data it views")
+	if bytesWanted > *copyBytes {
+		return Tensor{}, errors.New("is an expanded view: with it, copies take more memory than the file has bytes")
 	}
+	*copyBytes -= bytesWanted
 	out.Data = t.gather(make([]byte, 0, bytesWanted), 0, t.offset)
 	return out, nil
 }

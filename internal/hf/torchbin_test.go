@@ -82,18 +82,23 @@ func TestTorchTensorBounds(t *testing.T) {
 		{torchTensor{size: []int64{3, 3}, stride: []int64{1 << 62, 1 << 62}}, "reach beyond"},
 	} {
 		c.view.storage = s
-		got, err := c.view.tensor("w")
+		budget := uint64(24)
+		got, err := c.view.tensor("w", &budget)
 		if c.want != "" {
 			wantError(t, err, c.want)
 		} else if err != nil || int64(len(got.Data)) != 4*got.Elements() {
 			t.Errorf("%+v: %v", c.view, err)
 		}
 	}
-	turned, err := (&torchTensor{storage: s, size: []int64{3, 2}, stride: []int64{1, 3}}).tensor("w")
+	budget := uint64(25)
+	view := &torchTensor{storage: s, size: []int64{3, 2}, stride: []int64{1, 3}}
+	turned, err := view.tensor("w", &budget)
 	want := []byte{0, 1, 2, 3, 12, 13, 14, 15, 4, 5, 6, 7, 16, 17, 18, 19, 8, 9, 10, 11, 20, 21, 22, 23}
 	if err != nil || !bytes.Equal(turned.Data, want) {
 		t.Errorf("transposed data are %v (%v)", turned.Data, err)
 	}
+	_, err = view.tensor("w", &budget) // a second copy does not fit
+	wantError(t, err, "more memory")
 }
 
 func FuzzParseTorch(f *testing.F) {
