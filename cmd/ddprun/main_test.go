@@ -18,6 +18,7 @@ import (
 
 	"github.com/ddprun/ddprun/internal/config"
 	"github.com/ddprun/ddprun/internal/hf"
+	"github.com/ddprun/ddprun/launch"
 	"github.com/ddprun/ddprun/launch/pipe"
 )
 
@@ -74,7 +75,7 @@ func fakeCommand() int {
 		fmt.Fprintf(os.Stderr, "arguments %q\n", os.Args[2:])
 		return 70
 	case outcome == "wrong":
-		fmt.Fprintln(os.Stderr, "corpus.txt: is empty")
+		fmt.Fprintln(os.Stderr, "ddprun: corpus.txt: is empty")
 		return 78
 	case outcome == "library":
 		fmt.Fprintln(os.Stderr, "libtorch_cpu.so: cannot open shared object file")
@@ -241,6 +242,14 @@ func TestCommandsInHelp(t *testing.T) {
 		if name, _, _ := strings.Cut(command.use, " "); !strings.Contains(out, "  "+name+" ") {
 			t.Errorf("help does not list %s", name)
 		}
+	}
+	for _, code := range []int{launch.ExitDone, launch.ExitFailed, launch.ExitComeAgain, launch.ExitConfig, launch.ExitNoProgress} {
+		if !strings.Contains(out, fmt.Sprintf("\n  %-6d ", code)) {
+			t.Errorf("help does not list the exit code %d", code)
+		}
+	}
+	if strings.Contains(ddprun(t, nil, "version", "--help").stdout, "Exit codes") {
+		t.Error("the help of a sub-command repeats the exit codes of training")
 	}
 	if strings.Contains(out, helperCommand) {
 		t.Error("help lists the helper, which is not for people")

@@ -84,7 +84,7 @@ func workerCheck(ctx context.Context, worker string, nproc int, settled []byte) 
 		}
 		return nil
 	}
-	said := strings.TrimSpace(string(exit.Stderr))
+	said := strings.TrimSpace(strings.ReplaceAll("\n"+string(exit.Stderr), "\nddprun: ", "\n")) // run puts its own prefix
 	switch {
 	case exit.ExitCode() == launch.ExitConfig && said != "":
 		return errors.New(said)

@@ -66,7 +66,9 @@ func (c *Config) checkObjectiveAndBatches(k *checker) {
 
 func (c *Config) checkOptimizer(k *checker) {
 	notNegative := func(key string, value float64) { k.number(key, value, value >= 0, "at least 0") }
-	decay := func(key string, value float64) { k.number(key, value, value >= 0 && value < 1, "at least 0 and below 1") }
+	decay := func(key string, value float64) {
+		k.number(key, value, value >= 0 && value < 1, "at least 0 and below 1")
+	}
 	notNegative("learning_rate", c.LearningRate)
 	notNegative("weight_decay", c.WeightDecay)
 	decay("adam_beta1", c.AdamBeta1)
