@@ -23,6 +23,13 @@ func newRootCommand() *cobra.Command {
 		Short:         "The part of ddprun that needs libtorch or a tokenizer",
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return inputError{fmt.Errorf("no command %q; --help lists them", args[0])}
+			}
+			return nil
+		},
+		RunE: func(command *cobra.Command, _ []string) error { return command.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return inputError{err} })
 	root.AddCommand(newTokenizeCommand())

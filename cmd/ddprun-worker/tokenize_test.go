@@ -217,6 +217,11 @@ func TestExitCode(t *testing.T) {
 	if code := exitCode(nil); code != 0 {
 		t.Errorf("success: %d", code)
 	}
+	command := newRootCommand()
+	command.SetArgs([]string{"tokenise"})
+	if code := exitCode(command.Execute()); code != exitInput {
+		t.Errorf("unknown command: %d", code)
+	}
 	if code := exitCode(errors.New("disk full")); code != 1 {
 		t.Errorf("any other error: %d", code)
 	}

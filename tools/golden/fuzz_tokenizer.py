@@ -6,6 +6,7 @@ Each DIR has a tokenizer.json. Differences are printed, and the exit code is 1 i
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -105,9 +106,10 @@ def main():
     print("seed", args.seed, flush=True)
     families = [Family(args.command.split(), directory) for directory in args.dirs]
     if args.every_character:
-        texts = list(every_character())
-        for family in families:
-            family.compare(["--jsonl", "--words", "--offsets"], [json.dumps(text) for text in texts], texts)
+        characters = every_character()
+        while texts := list(itertools.islice(characters, TEXTS_PER_ROUND)):
+            for family in families:
+                family.compare(["--jsonl", "--words", "--offsets"], [json.dumps(text) for text in texts], texts)
     rng = random.Random(args.seed)
     end = time.monotonic() + 60 * args.minutes
     while time.monotonic() < end:
