@@ -212,6 +212,7 @@ func TestHelpAndVersion(t *testing.T) {
 		{"--help", "Exit codes:"},
 		{"help", "ddprun --nproc 2 train.yaml"},
 		{"version", "ddprun "},
+		{"--version", "ddprun "},
 		{"completion bash", "bash completion"},
 	} {
 		got := ddprun(t, nil, strings.Fields(c.args)...)

@@ -80,6 +80,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 		Short:            "Continue a language model's pre-training, data-parallel",
 		Long:             help,
 		Example:          examples,
+		Version:          version(),
 		Args:             oneFile,
 		RunE:             func(cmd *cobra.Command, args []string) error { return train(cmd.Context(), o, args[0]) },
 		SilenceErrors:    true,
@@ -91,6 +92,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetUsageTemplate(root.UsageTemplate() + "{{if not .HasParent}}" + exitCodes + "{{end}}")
 	root.SetGlobalNormalizationFunc(normalizeFlag)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
