@@ -56,14 +56,11 @@ var moduleFolder = regexp.MustCompile(`^[0-9]+_[A-Za-z]+/`)
 // since the weights that the caller writes make those stale.
 //
 // Links are followed if they stay in the model's directory or, in a snapshot of the
-// Hub's cache, lead to its blobs; other links and anything but regular files are
-// left out. Files that dst has are replaced, its links never written through. The
-// files are synced.
+// Hub's cache, lead to its blobs. A link to elsewhere is an error, since following
+// it could publish any file of the machine; CheckExtras finds it before a run.
+// Dangling links and what is neither file nor folder are left out. Files that dst has
+// are replaced, its links never written through. The files are synced.
 func CopyExtras(src, dst string) error {
-	roots, err := trustedRoots(src)
-	if err != nil {
-		return err
-	}
 	into, err := os.OpenRoot(dst)
 	if err != nil {
 		return err
@@ -73,7 +70,18 @@ func CopyExtras(src, dst string) error {
 	if err != nil {
 		return err
 	}
-	c := extrasCopier{roots: roots, into: into, dst: dstReal}
+	return walkExtras(src, extrasCopier{into: into, dst: dstReal})
+}
+
+// CheckExtras says what would keep CopyExtras from reading src. It writes nothing.
+func CheckExtras(src string) error {
+	return walkExtras(src, extrasCopier{})
+}
+
+func walkExtras(src string, c extrasCopier) (err error) {
+	if c.roots, err = trustedRoots(src); err != nil {
+		return err
+	}
 	return c.folder(src, "", 0)
 }
 
@@ -82,8 +90,8 @@ const maxExtraDepth = 16
 
 type extrasCopier struct {
 	roots []string // where links may lead
-	into  *os.Root
-	dst   string // where into lies, links resolved
+	into  *os.Root // nil: only check
+	dst   string   // where into lies, links resolved
 }
 
 // folder copies the folder at src; rel is its place in the model directory, with
@@ -97,19 +105,18 @@ func (c *extrasCopier) folder(src, rel string, depth int) error {
 		return err
 	}
 	for _, entry := range entries {
-		from := filepath.Join(src, entry.Name())
-		info, err := c.resolve(from, entry.Type()&fs.ModeSymlink != 0)
+		from, at := filepath.Join(src, entry.Name()), path.Join(rel, entry.Name())
+		info, err := c.resolve(from, at, entry.Type()&fs.ModeSymlink != 0)
 		if err != nil {
 			return err
 		}
-		at := path.Join(rel, entry.Name())
 		switch {
-		case info == nil || skipExtra(at, info.IsDir()):
+		case info == nil:
 		case info.IsDir():
 			if err := c.folder(from, at, depth+1); err != nil {
 				return err
 			}
-		case info.Mode().IsRegular():
+		case info.Mode().IsRegular() && c.into != nil:
 			if err := c.file(from, at); err != nil {
 				return fmt.Errorf("copy %s: %w", from, err)
 			}
@@ -118,9 +125,9 @@ func (c *extrasCopier) folder(src, rel string, depth int) error {
 	return nil
 }
 
-// resolve is what an entry is, links followed; nil where it is not to be copied: a
-// link that leads nowhere or out of the model, or a folder that dst lies in.
-func (c *extrasCopier) resolve(from string, isLink bool) (fs.FileInfo, error) {
+// resolve is what an entry is, links followed; nil where it is not to be copied: no
+// extra, a link that leads nowhere, or a folder that dst lies in.
+func (c *extrasCopier) resolve(from, rel string, isLink bool) (fs.FileInfo, error) {
 	real, err := realPath(from)
 	if isLink && err != nil {
 		return nil, nil
@@ -128,10 +135,18 @@ func (c *extrasCopier) resolve(from string, isLink bool) (fs.FileInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !within(c.roots, real) || within([]string{real}, c.dst) {
+	info, err := os.Stat(real)
+	if err != nil {
+		return nil, err
+	}
+	if skipExtra(rel, info.IsDir()) || within([]string{real}, c.dst) {
 		return nil, nil
 	}
-	return os.Stat(real)
+	if !within(c.roots, real) {
+		return nil, fmt.Errorf("%s: is a link that leads outside the model's directory, to %s: put the file itself there, "+
+			"or remove the link", from, real)
+	}
+	return info, nil
 }
 
 // file copies one file through a temporary name, so that what dst has under the

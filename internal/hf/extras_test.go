@@ -68,8 +68,8 @@ func TestCopyExtras(t *testing.T) {
 	}
 }
 
-// Links that leave the model are left out, and links in the destination are
-// replaced, not written through.
+// Links within the model are followed, others are errors unless they are weights, and
+// links in the destination are replaced, not written through.
 func TestCopyExtrasLinks(t *testing.T) {
 	src, dst, outside := t.TempDir(), t.TempDir(), t.TempDir()
 	secret := writeFile(t, outside, "secret", []byte("secret"))
@@ -77,8 +77,7 @@ func TestCopyExtrasLinks(t *testing.T) {
 	writeFile(t, src, "victim", []byte("new"))
 	writeFile(t, src, "folder/b.txt", []byte("b"))
 	symlink(t, "a.txt", filepath.Join(src, "inside"))
-	symlink(t, secret, filepath.Join(src, "leak"))
-	symlink(t, outside, filepath.Join(src, "leaks"))
+	symlink(t, secret, filepath.Join(src, safetensorsFile))
 	symlink(t, "absent", filepath.Join(src, "dangling"))
 	symlink(t, "loop", filepath.Join(src, "loop"))
 	symlink(t, secret, filepath.Join(dst, "victim"))
@@ -93,6 +92,18 @@ func TestCopyExtrasLinks(t *testing.T) {
 	}
 	if got, _ := os.ReadFile(filepath.Join(dst, "victim")); string(got) != "new" {
 		t.Errorf("victim holds %q", got)
+	}
+	for link, target := range map[string]string{"leak": secret, "leaks": outside} {
+		path := filepath.Join(src, link)
+		symlink(t, target, path)
+		wantError(t, CheckExtras(src), path, "outside", target)
+		wantError(t, CopyExtras(src, t.TempDir()), path, "outside", target)
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := CheckExtras(src); err != nil {
+		t.Error(err)
 	}
 }
 
