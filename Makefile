@@ -26,7 +26,7 @@ build: setup ## build bin/ddprun (static) and bin/ddprun-worker
 
 .PHONY: test
 test: build ## run every test but the long ones
-	@$(with_torch) && $(with_reference) && set -x && go test ./...
+	@$(with_torch) && $(with_reference) && set -x && go test -timeout 20m ./...
 
 .PHONY: test-all
 test-all: build ## run the long tests too
