@@ -25,10 +25,12 @@ func (a *attempt) firstFailure() (first *worker, firstAt time.Time) {
 	return first, firstAt
 }
 
-// unborn says whether a signal that means the end of the job hit w before it could make itself deaf to it: with a stop
-// requested of the agent too, w has obeyed it and lost nothing.
-func unborn(w *worker) bool {
-	return w.report.Hello == nil && slices.Contains(pipe.JobSignals, os.Signal(signalOf(w)))
+// obeyed says whether w, during its set-up, was ended by a signal that means the end of the job: one that came before w
+// had made itself deaf to it, though Go's runtime may act on it a little later. With a stop requested of the agent too, w has done as
+// asked, and as no step was taken, nothing is lost.
+func obeyed(w *worker) bool {
+	phase := w.report.Progress.Phase
+	return (phase == "" || phase == pipe.PhaseSetup) && slices.Contains(pipe.JobSignals, os.Signal(signalOf(w)))
 }
 
 // precedes says whether w's failure is nearer to the cause than other's.

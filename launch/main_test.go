@@ -22,6 +22,7 @@ import (
 
 // TestMain lets the test binary stand for the other programs of a run: a worker that follows a script, an agent, a guard.
 func TestMain(m *testing.M) {
+	os.Setenv("GORACE", "atexit_sleep_ms=0") // else every process of a -race run waits a second at its end
 	if len(os.Args) < 2 {
 		os.Exit(m.Run())
 	}
@@ -98,6 +99,9 @@ func testCommand(w *pipe.Worker, start pipe.Start, name, rest string) (code int,
 		for i := range n {
 			fmt.Printf("line %d\n", i)
 		}
+	case "flood": // as many bytes without a line end
+		n, _ := strconv.Atoi(rest)
+		os.Stderr.WriteString(strings.Repeat("x", n))
 	case "env":
 		fmt.Println(strings.Join(os.Environ(), "\n"))
 	case "facts":
@@ -270,6 +274,14 @@ func left(runID string) []int {
 		}
 	}
 	return found
+}
+
+// onlyInLongTests skips a test of some seconds unless DDPRUN_TEST_ALL is set.
+func onlyInLongTests(t *testing.T) {
+	t.Helper()
+	if os.Getenv("DDPRUN_TEST_ALL") == "" {
+		t.Skip("takes seconds: DDPRUN_TEST_ALL=1 runs it")
+	}
 }
 
 func waitFor(t *testing.T, limit time.Duration, what string, ok func() bool, context func() string) {

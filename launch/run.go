@@ -127,8 +127,12 @@ func (r *run) attempts(ctx context.Context) (Outcome, error) {
 // conclude sets the outcome of an attempt that has ended, and says whether another one follows.
 func (r *run) conclude(a *attempt) (again bool) {
 	first, at := a.firstFailure()
-	if first == nil || r.stop != nil && unborn(first) {
+	if first == nil {
 		r.outcome.Failure, r.outcome.Code = nil, r.quietCode(a)
+		return false
+	}
+	if r.stop != nil && obeyed(first) {
+		r.outcome.Failure, r.outcome.Code = nil, ExitComeAgain
 		return false
 	}
 	failure := a.describe(first)
@@ -161,10 +165,6 @@ func (r *run) quietCode(a *attempt) int {
 		case ExitComeAgain:
 			code = ExitComeAgain
 		default:
-			if unborn(w) {
-				code = ExitComeAgain
-				continue
-			}
 			// Killed by the agent: at a signal's word, or because ctx has ended, which Run's caller is told.
 			if r.stop == nil {
 				return ExitFailed
