@@ -25,7 +25,7 @@ none() {
 
 check_format() { files '*.go' | xargs -r gofmt -l | none "not formatted (run gofmt -w)"; }
 check_ascii() {
-    files '*.go' '*.c' '*.cpp' '*.h' '*.rs' '*.sh' '*.py' Makefile | grep -v /testdata/ |
+    files '*.go' '*.c' '*.cpp' '*.h' '*.hpp' '*.rs' '*.sh' '*.py' Makefile | grep -v /testdata/ |
         LC_ALL=C xargs -r grep -nP '(//|/\*|^\s*\*|^\s*#).*[^\x00-\x7F]' | none "comments that are not plain ASCII"
 }
 check_shell() {
