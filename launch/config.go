@@ -35,16 +35,19 @@ const (
 
 // Config says what Run runs.
 type Config struct {
-	Worker     []string // program and arguments of a worker; the program is a path, or a name to be found in PATH
-	Helper     []string // program and arguments of a process that calls Helper with what follows them, usually this program again; empty: none
-	NProc      int      // workers to start, at least 1
-	ConfigJSON []byte   // handed to every worker as it is; JSON, at most 4 MiB
+	// Worker is the program and the arguments of a worker; the program is a path, or a name to be found in PATH. Helper is
+	// the same of a process that calls Helper with the arguments that follow these, usually this program again. Without it
+	// a worker is not safe from signals while it is loaded, and its children may outlive an agent that is killed.
+	Worker, Helper []string
+
+	NProc      int    // workers to start, at least 1
+	ConfigJSON []byte // handed to every worker as it is; JSON, at most 4 MiB
 
 	OutputDir string // told to the workers; may be empty
 	LogDir    string // holds attempt_<n>/<rank>/; empty: logs below OutputDir, or no files if that is empty too
 	RunID     string // told to the workers; empty: a random one
 
-	ThreadsPerRank int           // empty: OMP_NUM_THREADS, else the cores the process may use / NProc, at least 1
+	ThreadsPerRank int           // 0: OMP_NUM_THREADS, else the cores the process may use / NProc, at least 1
 	MaxRestarts    int           // attempts after the first one; 0: none
 	Grace          time.Duration // how long a stop with a checkpoint may take; 0: DefaultGrace
 	Tee            Tee

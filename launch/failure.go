@@ -26,8 +26,8 @@ func (a *attempt) firstFailure() (first *worker, firstAt time.Time) {
 }
 
 // obeyed says whether w, during its set-up, was ended by a signal that means the end of the job: one that came before w
-// had made itself deaf to it, though Go's runtime may act on it a little later. With a stop requested of the agent too, w has done as
-// asked, and as no step was taken, nothing is lost.
+// had made itself deaf to it, though Go's runtime may act on it a little later. With a stop requested of the agent too, w
+// has done as asked, and as no step was taken, nothing is lost.
 func obeyed(w *worker) bool {
 	phase := w.report.Progress.Phase
 	return (phase == "" || phase == pipe.PhaseSetup) && slices.Contains(pipe.JobSignals, os.Signal(signalOf(w)))

@@ -58,8 +58,8 @@ func wholeRunes(text []byte) int {
 }
 
 // escape returns line with every control character but tab, every character that reverses the order of text, and every
-// byte that is not UTF-8 written as an escape sequence of Go, so that what a worker prints cannot steer the terminal. The result may
-// be line itself.
+// byte that is not UTF-8 written as an escape sequence of Go, so that what a worker prints cannot steer the terminal. The
+// result may be line itself.
 func escape(line []byte) []byte {
 	if printable(line) {
 		return line

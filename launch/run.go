@@ -205,7 +205,7 @@ func (r *run) stopBy(s os.Signal) bool {
 	if s == syscall.SIGINT {
 		message += "; again to stop at once"
 	}
-	r.Logger.Warn().Str("signal", signalName(s)).Dur("grace", r.Grace).Msg(message)
+	r.Logger.Warn().Str("signal", signalName(s)).Stringer("grace", r.Grace).Msg(message)
 	return true
 }
 

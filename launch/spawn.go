@@ -65,8 +65,8 @@ func (s *spawner) start(argv []string, attr *os.ProcAttr) (*os.Process, error) {
 	return process, err
 }
 
-// wait waits for a process's end. ended, if not nil, is called when the process has ended but still holds its number, so that its process
-// group can be killed without hitting a later one of the same number.
+// wait waits for a process's end. ended, if not nil, is called when the process has ended but still holds its number, so
+// that its process group can be killed without hitting a later one of the same number.
 func (s *spawner) wait(process *os.Process, ended func()) (*os.ProcessState, error) {
 	for {
 		err := unix.Waitid(unix.P_PID, process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)

@@ -12,7 +12,8 @@ import (
 )
 
 // ErrNoAgent: the process was not started by an agent.
-var ErrNoAgent = errors.New("pipe: not started by ddprun (" + EnvFD + " is not set): run ddprun, which starts its workers itself")
+var ErrNoAgent = errors.New("pipe: not started by ddprun (" + EnvFD +
+	" is not set): run ddprun, which starts its workers itself")
 
 // JobSignals are the signals with which schedulers and terminals address all processes of a job. A worker is deaf to
 // them: the agent decides, and tells it over the pipe.

@@ -16,8 +16,8 @@ var (
 	ErrLost = errors.New("pipe: the other end is gone")
 )
 
-// Store is the key-value store through which ranks meet, as a worker sees it, with the semantics of c10d::Store. All methods are safe for
-// concurrent use. Values are copied.
+// Store is the key-value store through which ranks meet, as a worker sees it, with the semantics of c10d::Store. All
+// methods are safe for concurrent use. Values are copied. A timeout of 0 or less looks once.
 type Store interface {
 	Set(key string, value []byte) error
 	// Get returns the value of key, waiting for it to be set; ErrTimeout after timeout.
@@ -32,7 +32,8 @@ type Store interface {
 	Delete(key string) (bool, error)
 }
 
-// Backend is the same store as an agent sees it: what waits ends with its context, so that a worker's death ends its requests.
+// Backend is the same store as an agent sees it: what waits ends with its context, so that a worker's death ends its
+// requests.
 type Backend interface {
 	Set(ctx context.Context, key string, value []byte) error
 	Get(ctx context.Context, key string) ([]byte, error)
