@@ -57,10 +57,9 @@ broken() {
     (cd "$1" && cut -d ' ' -f 2- .files | xargs -d '\n' stat -c '%s %n' 2>/dev/null | diff .files - | sed -n 's/^< [0-9]* //p' | head -n 1)
 }
 
-# put_in_place NEW DIR makes DIR what NEW is. Killed in between, it leaves no DIR, which the next set-up makes again.
+# put_in_place TREE DIR makes DIR what TREE, a part of $new, is. Killed in between, it leaves no DIR, which the next
+# set-up makes again.
 put_in_place() {
-    old=$(dirname "$1")/old.$$
-    if [ -e "$2" ]; then mv -T "$2" "$old"; fi
+    if [ -e "$2" ]; then mv -T "$2" "$new/replaced"; fi
     mv -T "$1" "$2"
-    rm -rf "$old"
 }
