@@ -1,9 +1,16 @@
 package main
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/ddprun/ddprun/internal/train"
+)
 
 // exitInput is the exit code for wrong configuration or input; nothing was started.
 const exitInput = 78
+
+// exitComeAgain is the exit code of a rank that was stopped on request and has saved.
+const exitComeAgain = 75
 
 // inputError marks an error as one of the user's input, which no retry mends.
 type inputError struct{ error }
@@ -16,8 +23,10 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return 0
-	case errors.As(err, &wrong):
+	case errors.As(err, &wrong), errors.Is(err, train.ErrInput):
 		return exitInput
+	case errors.Is(err, errStopped):
+		return exitComeAgain
 	}
 	return 1
 }

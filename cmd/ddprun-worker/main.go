@@ -5,8 +5,11 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ddprun/ddprun/internal/train"
 )
 
 func main() {
@@ -21,6 +24,7 @@ func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "ddprun-worker",
 		Short:         "The part of ddprun that needs libtorch or a tokenizer",
+		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -32,6 +36,15 @@ func newRootCommand() *cobra.Command {
 		RunE: func(command *cobra.Command, _ []string) error { return command.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return inputError{err} })
-	root.AddCommand(newTokenizeCommand())
+	root.AddCommand(newTrainCommand(), newCheckCommand(), newEvalCommand(), newPrepareCommand(), newTokenizeCommand())
 	return root
+}
+
+// version is what the Go linker has recorded, beside libtorch's.
+func version() string {
+	module := "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		module = info.Main.Version
+	}
+	return module + " libtorch " + train.LibtorchVersion()
 }

@@ -91,7 +91,7 @@ func train(ctx context.Context, o *trainOptions, path string) error {
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
-	if err := workerCheck(ctx, worker, nproc, settled); err != nil {
+	if err := workerCheck(ctx, worker, nproc, o.dryRun, settled); err != nil {
 		return err
 	}
 	if o.dryRun {
@@ -102,7 +102,7 @@ func train(ctx context.Context, o *trainOptions, path string) error {
 		return fmt.Errorf("find this program: %w", err)
 	}
 	outcome, err := launch.Run(ctx, launch.Config{
-		Worker:         []string{worker},
+		Worker:         []string{worker, "train"},
 		Helper:         []string{self, helperCommand},
 		NProc:          nproc,
 		ConfigJSON:     settled,

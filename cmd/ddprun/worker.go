@@ -23,7 +23,6 @@ const workerName = "ddprun-worker"
 // workerCommands are the commands that ddprun-worker carries out, since they need libtorch or a tokenizer.
 var workerCommands = []struct{ use, short string }{
 	{"eval MODEL --data FILE", "Evaluate a model; one JSON object on standard output"},
-	{"inspect PATH", "Look into shards, samples and checkpoints"},
 	{"prepare train.yaml", "Turn the text into token shards ahead of time"},
 	{"tokenize MODEL", "Lines on standard input become token ids, one JSON object a line"},
 }
@@ -69,11 +68,11 @@ func findWorker(flag string) (string, error) {
 // workerCheck has ddprun-worker check what needs libtorch or a tokenizer, before the ranks start and anything is written. Its
 // protocol: the settled configuration as JSON on standard input; exit code 0 where all is well, 78 with the reason on standard
 // error where the configuration or input is wrong.
-func workerCheck(ctx context.Context, worker string, nproc int, settled []byte) error {
+func workerCheck(ctx context.Context, worker string, nproc int, dry bool, settled []byte) error {
 	// The check ends with this program: Pdeathsig goes by the thread that started it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	cmd := exec.CommandContext(ctx, worker, "check", "--nproc", strconv.Itoa(nproc))
+	cmd := exec.CommandContext(ctx, worker, "check", "--nproc", strconv.Itoa(nproc), "--dry-run="+strconv.FormatBool(dry))
 	cmd.Stdin = bytes.NewReader(settled)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	_, err := cmd.Output()

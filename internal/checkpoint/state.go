@@ -24,6 +24,8 @@ type State struct {
 	Step      int64 `json:"step"`
 	Epoch     int64 `json:"epoch"`
 	EpochStep int64 `json:"epoch_step"`
+	// OptimizerSteps is AdamW's own count: steps that were skipped for a gradient that is not finite are not in it.
+	OptimizerSteps int64 `json:"optimizer_steps"`
 	// Lanes is fixed for the whole run, whatever number of ranks goes on with it.
 	Lanes int   `json:"lanes"`
 	Seeds Seeds `json:"seeds"`

@@ -35,6 +35,15 @@ func Load(path string, sets, environ []string) (*Loaded, error) {
 	return load(path, top, sets, environ)
 }
 
+// FromSets is Load without a file or variables: a command's own flags, as "key=value", over the defaults.
+func FromSets(sets []string) (*Config, error) {
+	loaded, err := load("flags", &yaml.Node{Kind: yaml.MappingNode}, sets, nil)
+	if err != nil {
+		return nil, err
+	}
+	return loaded.Config, nil
+}
+
 func load(path string, top *yaml.Node, sets, environ []string) (*Loaded, error) {
 	l := &loader{viper: viper.New()}
 	l.layer(fileEntries(path, top))

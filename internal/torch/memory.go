@@ -4,6 +4,7 @@ package torch
 import "C"
 
 import (
+	"runtime"
 	"unsafe"
 
 	lib "github.com/sugarme/gotch/libtch"
@@ -80,8 +81,10 @@ func (t Tensor) Value() float64 {
 	return float64(v)
 }
 
-// NoGrad runs f without recording operations for backward.
+// NoGrad runs f without recording operations for backward, on a locked OS thread, since the mode belongs to the thread.
 func NoGrad(f func()) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	before := lib.AtGradSetEnabled(0)
 	defer lib.AtGradSetEnabled(before)
 	f()

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ddprun/ddprun/internal/checkpoint"
+	"github.com/ddprun/ddprun/internal/config"
+	"github.com/ddprun/ddprun/internal/hf"
+)
+
+func newCheckCommand() *cobra.Command {
+	var nproc int
+	var dry bool
+	cmd := &cobra.Command{
+		Use:    "check",
+		Short:  "Check a configuration from standard input; ddprun does so before it starts the ranks",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			raw, err := io.ReadAll(cmd.InOrStdin())
+			if err != nil {
+				return err
+			}
+			c, err := config.Decode(raw)
+			if err != nil {
+				return inputError{err}
+			}
+			return check(cmd.Context(), c, nproc, dry, cmd.ErrOrStderr())
+		},
+	}
+	cmd.Flags().IntVar(&nproc, "nproc", 1, "ranks on this node")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "leave nothing behind")
+	return cmd
+}
+
+// check refuses what the ranks would refuse. On the way it prepares the text, which they find done; where that fails, or in a dry
+// run, everything it made is gone again.
+func check(ctx context.Context, c *config.Config, nproc int, dry bool, stderr io.Writer) error {
+	if _, err := c.Lanes(nproc); err != nil {
+		return inputError{err}
+	}
+	if err := checkDevice(c); err != nil {
+		return inputError{err}
+	}
+	if err := hf.CheckExtras(c.Model); err != nil {
+		return inputError{err}
+	}
+	t, err := openText(c)
+	if err != nil {
+		return err
+	}
+	defer t.tok.Close()
+	if _, err := checkpoint.Decide(c.OutputDir, c.ResumeFromCheckpoint, c.OverwriteOutputDir); err != nil {
+		return inputError{err}
+	}
+	dir := shardsDir(c)
+	if dry {
+		if dir, err = os.MkdirTemp("", "ddprun-dry-run-"); err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+	}
+	made := missingParents(dir)
+	data, err := t.openCorpora(ctx, c, dir, newLogger(stderr, 0))
+	data.close()
+	if err != nil {
+		removeEmpty(made)
+	}
+	return err
+}
+
+// checkDevice refuses a device that this build cannot use.
+func checkDevice(c *config.Config) error {
+	if c.Device == "cuda" || c.Backend == "nccl" {
+		return fmt.Errorf("device: %s, backend: %s: this version trains on the CPU with gloo alone; set device: cpu and backend: gloo, or leave both out",
+			c.Device, c.Backend)
+	}
+	return nil
+}
+
+// missingParents lists dir and those above it that do not exist, the deepest first.
+func missingParents(dir string) []string {
+	var missing []string
+	for {
+		if _, err := os.Stat(dir); err == nil || dir == filepath.Dir(dir) {
+			return missing
+		}
+		missing = append(missing, dir)
+		dir = filepath.Dir(dir)
+	}
+}
+
+// removeEmpty removes directories that this process made and left without a corpus in them; lock files don't count.
+func removeEmpty(dirs []string) {
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return
+		}
+		for _, e := range entries {
+			if e.IsDir() {
+				return
+			}
+		}
+		for _, e := range entries {
+			os.Remove(filepath.Join(dir, e.Name()))
+		}
+		os.Remove(dir)
+	}
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"runtime"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ddprun/ddprun/internal/config"
+	"github.com/ddprun/ddprun/internal/train"
+)
+
+// evalOptions are the flags of `ddprun eval`.
+type evalOptions struct {
+	data        []string
+	sets        []string
+	threads     int
+	predictions string
+}
+
+func newEvalCommand() *cobra.Command {
+	var o evalOptions
+	cmd := &cobra.Command{
+		Use:   "eval MODEL --data FILE",
+		Short: "Evaluate a model; one JSON object on standard output",
+		Long: `Computes the masked-language-modelling loss of a model directory on a text, in one process. The masks depend on
+eval_seed and the text alone, so two models are compared on the same words.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return inputError{fmt.Errorf("eval wants one model directory, found %d arguments", len(args))}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runEval(cmd, args[0], o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&o.data, "data", nil, "text `FILE` or pattern; repeatable")
+	f.StringArrayVar(&o.sets, "set", nil, "set a key of the configuration, such as text_unit=file; repeatable")
+	f.IntVar(&o.threads, "threads", runtime.GOMAXPROCS(0), "CPU threads")
+	f.StringVar(&o.predictions, "predictions", "", "write what the model says at each masked token to `FILE`, one JSON object a line")
+	return cmd
+}
+
+func runEval(cmd *cobra.Command, model string, o evalOptions) error {
+	if len(o.data) == 0 {
+		return inputError{errors.New("eval wants --data FILE")}
+	}
+	scratch, err := os.MkdirTemp("", "ddprun-eval-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(scratch)
+	c, err := config.FromSets(append([]string{"model=" + model, "output_dir=" + scratch, "data=" + o.data[0]}, o.sets...))
+	if err != nil {
+		return inputError{err}
+	}
+	c.Data = o.data
+	t, err := openText(c)
+	if err != nil {
+		return err
+	}
+	defer t.tok.Close()
+	data, err := t.openCorpora(cmd.Context(), c, shardsDir(c), newLogger(cmd.ErrOrStderr(), 1))
+	defer data.close()
+	if err != nil {
+		return err
+	}
+	var predicted func(train.Prediction) error
+	if o.predictions != "" {
+		f, err := os.Create(o.predictions)
+		if err != nil {
+			return inputError{err}
+		}
+		defer f.Close()
+		predicted = t.writePredictions(f)
+	}
+	result, err := train.Evaluate(&train.Job{Config: c, World: 1, Threads: o.threads, Objective: t.objective,
+		Eval: []train.EvalSet{{Samples: data.train}}, Log: newLogger(cmd.ErrOrStderr(), 0)}, predicted)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"model": model, "loss": result.Loss, "perplexity": math.Exp(result.Loss),
+		"accuracy": result.Accuracy, "masked_tokens": result.Tokens, "samples": data.train.Len()})
+}
+
+// predictionLine is one masked token: what stood there, what the model says, and the words around it.
+type predictionLine struct {
+	Sample int64  `json:"sample"`
+	Token  int64  `json:"token"`
+	Want   string `json:"want"`
+	Got    string `json:"got"`
+	Before string `json:"before"`
+	After  string `json:"after"`
+}
+
+// writePredictions writes each prediction with up to contextTokens of the original text on either side.
+func (t *text) writePredictions(w io.Writer) func(train.Prediction) error {
+	const contextTokens = 12
+	enc := json.NewEncoder(w)
+	return func(p train.Prediction) error {
+		line := predictionLine{Sample: p.Sample, Token: int64(p.At)}
+		var err error
+		decode := func(ids []uint32) string {
+			s, e := t.tok.Decode(ids, true)
+			if e != nil {
+				err = e
+			}
+			return s
+		}
+		line.Want, line.Got = decode(p.Tokens[p.At:p.At+1]), decode([]uint32{p.Got})
+		line.Before = decode(p.Tokens[max(0, p.At-contextTokens):p.At])
+		line.After = decode(p.Tokens[p.At+1 : min(len(p.Tokens), p.At+1+contextTokens)])
+		if err != nil {
+			return err
+		}
+		return enc.Encode(line)
+	}
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/ddprun/ddprun/internal/config"
+	"github.com/ddprun/ddprun/internal/train"
+	"github.com/ddprun/ddprun/launch/pipe"
+)
+
+// errStopped ends a rank that was asked to stop and has saved: exit code 75.
+var errStopped = errors.New("stopped on request; the same command goes on")
+
+func newTrainCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "train",
+		Short:  "One rank of a run; ddprun starts it",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			line, err := pipe.FromEnvironment(version())
+			if err != nil {
+				return err
+			}
+			defer line.Close()
+			return runRank(cmd.Context(), line, cmd.ErrOrStderr())
+		},
+	}
+}
+
+// runRank does what the agent says at the other end of the line, and tells it how that ended.
+func runRank(ctx context.Context, line *pipe.Worker, stderr io.Writer) error {
+	start, err := line.Start(ctx)
+	if err != nil {
+		return err
+	}
+	r := &rankProcess{line: line, start: start, phase: pipe.PhaseSetup}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-line.Lost():
+			cancel(errors.New("the agent is gone"))
+		case <-ctx.Done():
+		}
+	}()
+	result, err := r.train(ctx, newLogger(stderr, start.Rank))
+	switch {
+	case err != nil:
+		report := pipe.ErrorReport{Message: err.Error(), Phase: r.phase, Step: r.step,
+			Permanent: errors.Is(err, train.ErrPermanent), Secondary: errors.Is(err, train.ErrPeer)}
+		return errors.Join(err, line.Error(report))
+	case result.Stopped:
+		return errors.Join(line.Done(pipe.Done{Step: result.Step, Stopped: true}), errStopped)
+	}
+	return line.Done(pipe.Done{Step: result.Step})
+}
+
+// rankProcess is one rank's place in the run and how far it has come.
+type rankProcess struct {
+	line  *pipe.Worker
+	start pipe.Start
+	phase pipe.Phase
+	step  int64
+}
+
+func (r *rankProcess) train(ctx context.Context, log zerolog.Logger) (train.Result, error) {
+	c, err := config.Decode(r.start.Config)
+	if err != nil {
+		return train.Result{}, inputError{err}
+	}
+	t, err := openText(c)
+	if err != nil {
+		return train.Result{}, err
+	}
+	defer t.tok.Close()
+	r.beat(train.Phase(pipe.PhasePrepare), 0, 0)
+	data, err := t.openCorpora(ctx, c, shardsDir(c), log)
+	defer data.close()
+	if err != nil {
+		return train.Result{}, err
+	}
+	return train.Run(ctx, &train.Job{
+		Config: c, Rank: r.start.Rank, World: r.start.WorldSize, Threads: r.start.Threads, Generation: uint64(r.start.Generation),
+		Store: r.line.Store(), Host: r.start.Host, Train: data.train, Eval: data.eval, Objective: t.objective,
+		Log: log, Stop: r.line.Stop(), Beat: r.beat,
+	})
+}
+
+// beat tells the agent where this rank is. A line that is gone is noticed elsewhere.
+func (r *rankProcess) beat(phase train.Phase, step, saved int64) {
+	r.phase, r.step = pipe.Phase(phase), step
+	_ = r.line.Progress(pipe.Progress{Phase: r.phase, Step: step, Checkpoint: saved})
+}
+
+// newLogger writes for people; only rank 0 says what all would say.
+func newLogger(w io.Writer, rank int) zerolog.Logger {
+	level := zerolog.InfoLevel
+	if rank != 0 {
+		level = zerolog.WarnLevel
+	}
+	console := zerolog.ConsoleWriter{Out: w, NoColor: true, TimeFormat: "15:04:05"}
+	return zerolog.New(console).Level(level).With().Timestamp().Logger()
+}

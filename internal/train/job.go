@@ -1,0 +1,80 @@
+package train
+
+import (
+	"errors"
+
+	"github.com/rs/zerolog"
+
+	"github.com/ddprun/ddprun/internal/config"
+	"github.com/ddprun/ddprun/internal/torch"
+	"github.com/ddprun/ddprun/objectives"
+	"github.com/ddprun/ddprun/shard"
+)
+
+// Job is a rank's part of a run. Everything in it is borrowed.
+type Job struct {
+	Config *config.Config
+
+	Rank, World, Threads int
+	Generation           uint64
+	Store                torch.Store // nil where World is 1
+	Host                 string      // this node's address, for the peers
+
+	Train     *shard.Samples
+	Eval      []EvalSet
+	Objective *objectives.MLM
+	Vocab     objectives.Vocab
+
+	Log  zerolog.Logger
+	Stop <-chan struct{} // closed when the run shall stop with a checkpoint
+	// Beat tells the launcher that this rank is alive: what it does, the steps done, and the step of the last complete checkpoint.
+	Beat func(phase Phase, step, checkpoint int64)
+}
+
+// EvalSet is held-out text. Name is empty for the only one.
+type EvalSet struct {
+	Name    string
+	Samples *shard.Samples
+}
+
+// Phase is what a rank is doing.
+type Phase string
+
+// The phases of a run.
+const (
+	PhaseSetup      Phase = "setup"
+	PhaseTrain      Phase = "train"
+	PhaseEvaluate   Phase = "evaluate"
+	PhaseCheckpoint Phase = "checkpoint"
+)
+
+// Result is how a run ended without an error.
+type Result struct {
+	Step    int64
+	Stopped bool // on request and with a checkpoint, before the end
+}
+
+// The kinds of failure that a launcher treats apart; test with errors.Is.
+var (
+	// ErrInput: the configuration, the model or the output directory is wrong; nothing was started.
+	ErrInput = errors.New("wrong input")
+	// ErrPermanent: starting again would fail in the same way.
+	ErrPermanent = errors.New("permanent failure")
+	// ErrPeer: a collective operation failed, so another rank is the cause.
+	ErrPeer = errors.New("lost a peer")
+)
+
+// kindError marks err as of a kind without changing its message.
+type kindError struct {
+	kind, err error
+}
+
+func (e kindError) Error() string   { return e.err.Error() }
+func (e kindError) Unwrap() []error { return []error{e.kind, e.err} }
+
+func mark(kind, err error) error {
+	if err == nil {
+		return nil
+	}
+	return kindError{kind, err}
+}

@@ -1,0 +1,197 @@
+package train
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ddprun/ddprun/ddp"
+)
+
+// output is what a run tells and keeps: log lines, metrics.jsonl and checkpoints. Every rank has one, since sums over ranks are made
+// in it; only rank 0 writes.
+type output struct {
+	r       *rank
+	plan    *plan
+	ctx     context.Context
+	metrics *metricsFile // rank 0
+	saver   *saver       // rank 0
+	history []map[string]any
+	began   time.Time
+	tokens  int64 // since the run's start, over all ranks
+	samples int64
+
+	interval interval
+}
+
+// interval is what has gathered since the last log line.
+type interval struct {
+	steps, skipped              int64
+	loss                        float64 // this rank's share
+	gradNorm, learningRate      float64 // of the last step
+	tokens                      int64   // over all ranks
+	elapsed, waitComm, waitData time.Duration
+}
+
+func openOutput(ctx context.Context, r *rank, p *plan, start beginning) (*output, error) {
+	out := &output{r: r, plan: p, ctx: ctx, began: time.Now()}
+	if r.job.Rank != 0 {
+		return out, nil
+	}
+	if start.checkpoint != nil {
+		out.history = start.checkpoint.Trainer.LogHistory
+	}
+	var err error
+	out.metrics, err = openMetrics(filepath.Join(r.job.Config.OutputDir, "metrics.jsonl"), start.step)
+	if err != nil {
+		return nil, err
+	}
+	out.saver = newSaver(ctx, r, p, start.step)
+	r.job.Log.Info().Int64("samples", r.job.Train.Len()).Int64("steps", p.total).Int64("steps_per_epoch", p.stepsPerEpoch).
+		Int("ranks", r.job.World).Int("lanes", p.lanes).Int("batch", r.job.Config.PerDeviceTrainBatchSize).
+		Int("threads", r.job.Threads).Msg("training")
+	return out, nil
+}
+
+// count adds a step; elapsed is the step's time with its wait for data.
+func (o *output) count(s stepOutcome, in *stepInput, waitData, elapsed time.Duration, learningRate float64) {
+	i := &o.interval
+	i.steps++
+	if s.skipped {
+		i.skipped++
+	}
+	i.loss += s.loss
+	i.gradNorm, i.learningRate = s.gradNorm, learningRate
+	i.tokens += in.tokens
+	i.elapsed += elapsed
+	i.waitComm += s.waited
+	i.waitData += waitData
+	o.tokens += in.tokens
+}
+
+// logStep reports the interval that ends at step. It sums over ranks, so every rank calls it.
+func (o *output) logStep(step int64) error {
+	i := o.interval
+	o.interval = interval{}
+	sums := []float64{i.loss, i.waitComm.Seconds(), i.waitData.Seconds()}
+	if err := ddp.SumFloat64s(o.r.data, sums); err != nil {
+		return mark(ErrPeer, err)
+	}
+	if o.r.job.Rank != 0 {
+		return nil
+	}
+	seconds := i.elapsed.Seconds()
+	loss := sums[0] / float64(i.steps)
+	ranks := float64(o.r.job.World)
+	rate := float64(i.tokens) / seconds
+	waitComm, waitData := sums[1]/ranks/seconds, sums[2]/ranks/seconds
+	o.r.job.Log.Info().Int64("step", step).Str("epoch", fmt.Sprintf("%.2f", o.plan.epochs(step))).Str("loss", fmt.Sprintf("%.4f", loss)).
+		Str("lr", fmt.Sprintf("%.3g", i.learningRate)).Str("grad_norm", fmt.Sprintf("%.3g", i.gradNorm)).Int64("tokens/s", int64(rate)).
+		Str("wait_comm", percent(waitComm)).Str("wait_data", percent(waitData)).Msg("train")
+	return o.record(map[string]any{"step": step, "epoch": o.plan.epochs(step), "loss": loss, "learning_rate": i.learningRate,
+		"grad_norm": i.gradNorm, "tokens_per_second": rate, "seconds_per_step": seconds / float64(i.steps), "skipped_steps": i.skipped,
+		"communication_wait_share": waitComm, "data_wait_share": waitData, "num_input_tokens_seen": o.tokens})
+}
+
+// logEval reports an evaluation; the results are the same on every rank.
+func (o *output) logEval(step int64, results []evalResult, took time.Duration) error {
+	if o.r.job.Rank != 0 {
+		return nil
+	}
+	entry := map[string]any{"step": step, "epoch": o.plan.epochs(step), "eval_runtime": took.Seconds()}
+	for _, e := range results {
+		prefix, line := "eval_", o.r.job.Log.Info().Int64("step", step)
+		if e.set != "" {
+			prefix += e.set + "_"
+			line = line.Str("set", e.set)
+		}
+		entry[prefix+"loss"], entry[prefix+"perplexity"] = e.loss, e.perplexity()
+		line.Str("loss", fmt.Sprintf("%.4f", e.loss)).Str("perplexity", fmt.Sprintf("%.4g", e.perplexity())).Msg("evaluation")
+	}
+	return o.record(entry)
+}
+
+func (o *output) record(entry map[string]any) error {
+	for key, v := range entry {
+		if x, ok := v.(float64); ok && (math.IsNaN(x) || math.IsInf(x, 0)) {
+			entry[key] = nil // JSON has no such numbers
+		}
+	}
+	o.history = append(o.history, entry)
+	return o.metrics.write(entry)
+}
+
+// save begins to write a checkpoint after step steps.
+func (o *output) save(step int64) error {
+	if o.saver == nil {
+		return nil
+	}
+	o.r.job.Beat(PhaseCheckpoint, step, o.saved())
+	return mark(ErrPermanent, o.saver.start(step, append([]map[string]any(nil), o.history...)))
+}
+
+// saved is the step of the last complete checkpoint; on other ranks than 0 it is not known and 0.
+func (o *output) saved() int64 {
+	if o.saver == nil {
+		return 0
+	}
+	return o.saver.done.Load()
+}
+
+// failed returns a failure of the save under way.
+func (o *output) failed() error {
+	if o.saver == nil {
+		return nil
+	}
+	return mark(ErrPermanent, o.saver.writer.Err())
+}
+
+// finish writes the final model and the summary.
+func (o *output) finish(step int64) error {
+	if o.saver == nil {
+		return nil
+	}
+	o.r.job.Beat(PhaseCheckpoint, step, o.saved())
+	if err := o.saver.saveModel(o.ctx); err != nil {
+		return mark(ErrPermanent, err)
+	}
+	seconds := time.Since(o.began).Seconds()
+	peak := peakRSSMiB()
+	o.r.job.Log.Info().Str("output_dir", o.r.job.Config.OutputDir).Int64("peak_rss_mib", peak).Msg("done: the model is saved")
+	return o.record(map[string]any{"step": step, "epoch": o.plan.epochs(step), "train_runtime": seconds, "peak_rss_mib": peak,
+		"num_input_tokens_seen": o.tokens})
+}
+
+// close waits for the save under way.
+func (o *output) close() error {
+	if o.saver == nil {
+		return nil
+	}
+	err := mark(ErrPermanent, o.saver.writer.Close())
+	if e := o.metrics.close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+func percent(share float64) string { return fmt.Sprintf("%.1f%%", 100*share) }
+
+// peakRSSMiB is the process's largest resident memory so far (VmHWM) in MiB; 0 where the system does not say.
+func peakRSSMiB() int64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	for _, line := range strings.Split(string(status), "\n") {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kb, _ := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
+			return kb >> 10
+		}
+	}
+	return 0
+}

@@ -1,0 +1,115 @@
+package train
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/ddprun/ddprun/ddp"
+	"github.com/ddprun/ddprun/internal/hf"
+	"github.com/ddprun/ddprun/internal/model"
+	"github.com/ddprun/ddprun/internal/torch"
+	"github.com/ddprun/ddprun/objectives"
+)
+
+// rank is what a rank holds from set-up to the end: the model, its parameters and optimizer, and the groups.
+type rank struct {
+	job    *Job
+	config *hf.Config // of the model
+	model  model.Model
+	params *ddp.Params
+	opt    *ddp.Optimizer
+	reduce *ddp.Reducer
+	data   ddp.Group // gradients
+	host   ddp.Group // counts, flags, sums: small tensors on the host
+
+	firstLane int // of this rank
+	nonfinite int // steps in a row that were skipped
+}
+
+// stepOutcome is what a step tells the metrics.
+type stepOutcome struct {
+	loss     float64 // this rank's share of the step's mean loss; the sum over ranks is the loss
+	gradNorm float64
+	waited   time.Duration // for communication, after this rank's own backward
+	skipped  bool
+}
+
+func (r *rank) close() {
+	if r.reduce != nil {
+		r.reduce.Close()
+	}
+	if r.params != nil {
+		r.params.Close()
+	}
+	for _, g := range []ddp.Group{r.data, r.host} {
+		if g != nil {
+			g.Close()
+		}
+	}
+}
+
+// step runs one optimizer step on this rank's micro-batches.
+func (r *rank) step(in *stepInput, learningRate float64) (stepOutcome, error) {
+	var out stepOutcome
+	batches, lanes := r.nonEmpty(in)
+	r.params.ZeroGrad()
+	if len(batches) == 0 {
+		r.reduce.Begin()
+	}
+	for i, b := range batches {
+		if i == len(batches)-1 {
+			r.reduce.Begin()
+		}
+		pass := model.Pass{Train: true, Dropout: torch.DropoutKey{Seed: uint64(r.job.Config.Seed), Step: uint32(in.step), Lane: uint16(lanes[i])}}
+		err := torch.Do(func(s *torch.Scope) error {
+			for _, term := range r.model.Losses(s, b, pass) {
+				share := 1 / float64(in.labels)
+				s.MulScalar(term.Sum, share).Backward()
+				out.loss += term.Sum.Value() * share
+			}
+			return nil
+		})
+		if err != nil {
+			return out, err
+		}
+	}
+	var err error
+	if out.waited, err = r.reduce.Finish(); err != nil {
+		return out, mark(ErrPeer, err)
+	}
+	if out.gradNorm, err = r.params.GradNorm(); err != nil {
+		return out, err
+	}
+	if math.IsNaN(out.gradNorm) || math.IsInf(out.gradNorm, 0) {
+		out.skipped = true
+		return out, r.skip(in.step)
+	}
+	r.nonfinite = 0
+	if err := r.params.Clip(out.gradNorm, r.job.Config.MaxGradNorm); err != nil {
+		return out, err
+	}
+	return out, r.opt.Step(learningRate)
+}
+
+// nonEmpty returns this rank's micro-batches that hold samples, and their lanes.
+func (r *rank) nonEmpty(in *stepInput) (batches []*objectives.Batch, lanes []int) {
+	for i, b := range in.batches {
+		if b.Samples() > 0 {
+			batches, lanes = append(batches, b), append(lanes, r.firstLane+i)
+		}
+	}
+	return batches, lanes
+}
+
+// skip leaves out a step whose gradient is not finite, the same on every rank, and ends the run when too many follow each other.
+func (r *rank) skip(step int64) error {
+	r.nonfinite++
+	name := r.params.FirstNonFinite()
+	if limit := r.job.Config.MaxNonfiniteSteps; r.nonfinite >= limit {
+		return mark(ErrPermanent, fmt.Errorf("step %d: the gradient is not finite for the %d. time in a row, first in %s; "+
+			"a lower learning_rate or longer warmup_steps may help; max_nonfinite_steps is %d", step+1, r.nonfinite, name, limit))
+	}
+	r.job.Log.Warn().Int64("step", step+1).Str("parameter", name).Msg("the gradient is not finite: step skipped")
+	return nil
+}

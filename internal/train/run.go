@@ -1,0 +1,109 @@
+package train
+
+import (
+	"context"
+	"runtime"
+	"time"
+
+	"github.com/ddprun/ddprun/ddp"
+)
+
+// Run trains until the plan's last step, the request to stop, or a failure. It blocks; errors are of the kinds in this package.
+func Run(ctx context.Context, job *Job) (Result, error) {
+	runtime.LockOSThread() // OpenMP keeps a pool of threads for each thread that it is called from
+	defer runtime.UnlockOSThread()
+	job.Beat(PhaseSetup, 0, 0)
+	data, host, err := groups(job)
+	if err != nil {
+		return Result{}, err
+	}
+	r := &rank{job: job, data: data, host: host}
+	defer r.close()
+	start, err := begin(job)
+	if err != nil {
+		return Result{}, err
+	}
+	plan, err := newPlan(job.Config, job.Train.Len(), start.lanes)
+	if err != nil {
+		return Result{}, mark(ErrInput, err)
+	}
+	if err := r.setUp(start); err != nil {
+		return Result{}, err
+	}
+	out, err := openOutput(ctx, r, plan, start)
+	if err != nil {
+		return Result{}, err
+	}
+	result, err := r.loop(ctx, plan, out, start)
+	if e := out.close(); err == nil {
+		err = e
+	}
+	if err == nil { // nobody leaves before everybody is done
+		err = mark(ErrPeer, ddp.Barrier(r.data))
+	}
+	return result, err
+}
+
+// loop is the run from the first step to the last.
+func (r *rank) loop(ctx context.Context, p *plan, out *output, start beginning) (result Result, err error) {
+	if r.job.Config.EvalOnStart && p.evalSteps > 0 && start.step == 0 {
+		if err := r.evaluateAndReport(0, out); err != nil {
+			return Result{}, err
+		}
+	}
+	feed := startFeed(ctx, r.job, p, r.host, start.step)
+	defer func() {
+		if err != nil {
+			r.host.Abort() // the feed may wait for a peer that does not come
+		}
+		feed.close()
+	}()
+	for step := start.step; step < p.total; {
+		began := time.Now()
+		in, waited, err := feed.next(ctx)
+		if err != nil {
+			return Result{}, err
+		}
+		if in.stop {
+			r.job.Log.Info().Int64("step", step).Msg("asked to stop: saving")
+			return Result{Step: step, Stopped: true}, out.save(step)
+		}
+		lr := p.learningRate(step)
+		outcome, err := r.step(in, lr)
+		if err != nil {
+			return Result{}, err
+		}
+		step++
+		r.job.Beat(PhaseTrain, step, out.saved())
+		out.count(outcome, in, waited, time.Since(began), lr)
+		feed.release(in)
+		if p.due(step, p.loggingSteps) {
+			if err := out.logStep(step); err != nil {
+				return Result{}, err
+			}
+		}
+		if p.due(step, p.evalSteps) {
+			if err := r.evaluateAndReport(step, out); err != nil {
+				return Result{}, err
+			}
+		}
+		if p.due(step, p.saveSteps) {
+			if err := out.save(step); err != nil {
+				return Result{}, err
+			}
+		}
+		if err := out.failed(); err != nil {
+			return Result{}, err
+		}
+	}
+	return Result{Step: p.total}, out.finish(p.total)
+}
+
+func (r *rank) evaluateAndReport(step int64, out *output) error {
+	began := time.Now()
+	results, err := r.evaluate(step, out.saved())
+	if err != nil {
+		return err
+	}
+	return out.logEval(step, results, time.Since(began))
+}

@@ -1,0 +1,132 @@
+package train
+
+import (
+	"context"
+	"encoding/json"
+	"math"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/ddprun/ddprun/ddp"
+	"github.com/ddprun/ddprun/internal/checkpoint"
+	"github.com/ddprun/ddprun/internal/hf"
+)
+
+// AdamW's moments of a parameter lie in optimizer.safetensors under its name with these suffixes, as PyTorch names them.
+const (
+	expAvgSuffix   = ".exp_avg"
+	expAvgSqSuffix = ".exp_avg_sq"
+)
+
+// saver writes checkpoints; only rank 0 has one. The loop copies parameters and moments, and goes on while they are written.
+type saver struct {
+	r                          *rank
+	plan                       *plan
+	writer                     *checkpoint.Writer
+	done                       atomic.Int64 // step of the last complete checkpoint
+	values, expAvgs, expAvgSqs [][]float32
+}
+
+func newSaver(ctx context.Context, r *rank, p *plan, done int64) *saver {
+	s := &saver{r: r, plan: p}
+	s.done.Store(done)
+	c := r.job.Config
+	s.writer = checkpoint.NewWriter(ctx, func(ctx context.Context, snap checkpoint.Snapshot) error {
+		if err := checkpoint.Save(ctx, checkpoint.SaveConfig{OutputDir: c.OutputDir}, snap); err != nil {
+			return err
+		}
+		s.done.Store(snap.State.Step)
+		r.job.Log.Info().Int64("step", snap.State.Step).Msg("checkpoint saved")
+		if c.SaveTotalLimit == 0 {
+			return nil
+		}
+		return checkpoint.Prune(c.OutputDir, c.SaveTotalLimit, r.job.Generation)
+	})
+	return s
+}
+
+// start copies the state after step steps and begins to write it. Every rank is known to have finished the step's all-reduce.
+func (s *saver) start(step int64, history []map[string]any) error {
+	if s.done.Load() == step && step > 0 {
+		return nil
+	}
+	if err := s.writer.Wait(); err != nil {
+		return err
+	}
+	var optimizer []hf.Tensor
+	var model []hf.Tensor
+	for i, state := range s.r.params.States() {
+		if len(s.values) == i {
+			n := len(state.Value)
+			s.values = append(s.values, make([]float32, n))
+			s.expAvgs, s.expAvgSqs = append(s.expAvgs, make([]float32, n)), append(s.expAvgSqs, make([]float32, n))
+		}
+		copy(s.values[i], state.Value)
+		copy(s.expAvgs[i], state.ExpAvg)
+		copy(s.expAvgSqs[i], state.ExpAvgSq)
+		model = append(model, tensorOf(state.Param, "", s.values[i]))
+		optimizer = append(optimizer, tensorOf(state.Param, expAvgSuffix, s.expAvgs[i]), tensorOf(state.Param, expAvgSqSuffix, s.expAvgSqs[i]))
+	}
+	state, err := s.state(step)
+	if err != nil {
+		return err
+	}
+	return s.writer.Start(checkpoint.Snapshot{Model: s.model(model), Optimizer: optimizer,
+		Trainer: s.trainerState(step, history), State: state})
+}
+
+// saveModel writes the parameters as they are into output_dir itself.
+func (s *saver) saveModel(ctx context.Context) error {
+	if err := s.writer.Wait(); err != nil {
+		return err
+	}
+	var model []hf.Tensor
+	for _, state := range s.r.params.States() {
+		model = append(model, tensorOf(state.Param, "", state.Value))
+	}
+	return checkpoint.SaveModel(ctx, s.r.job.Config.OutputDir, s.r.job.Generation, s.model(model))
+}
+
+// model is the model directory to write: the configuration that was read, with the class and the type of the weights set.
+func (s *saver) model(tensors []hf.Tensor) checkpoint.Model {
+	cfg := s.r.config.Clone()
+	dtype := "dtype"
+	if _, old := cfg.Raw("torch_dtype"); old {
+		dtype = "torch_dtype"
+	}
+	for key, value := range map[string]any{"architectures": []string{s.r.model.Architecture()}, dtype: "float32"} {
+		if err := cfg.Set(key, value); err != nil {
+			panic(err) // both are valid JSON
+		}
+	}
+	return checkpoint.Model{Tensors: tensors, Config: cfg, Extras: s.r.job.Config.Model}
+}
+
+func (s *saver) state(step int64) (checkpoint.State, error) {
+	job := s.r.job
+	c := job.Config
+	resolved, err := json.Marshal(c.Resolved())
+	if err != nil {
+		return checkpoint.State{}, err
+	}
+	epoch, epochStep := s.plan.at(step)
+	return checkpoint.State{Step: step, Epoch: epoch, EpochStep: epochStep, Lanes: s.plan.lanes,
+		Seeds: checkpoint.Seeds{Seed: c.Seed, Data: c.DataSeed, Eval: c.EvalSeed}, Generation: job.Generation,
+		Environment: job.environment(), ShardsDigest: job.Train.Digest(), OptimizerSteps: s.r.opt.Steps(), Config: resolved}, nil
+}
+
+func (s *saver) trainerState(step int64, history []map[string]any) checkpoint.TrainerState {
+	c := s.r.job.Config
+	return checkpoint.TrainerState{Epoch: s.plan.epochs(step), GlobalStep: step, MaxSteps: s.plan.total, LogHistory: history,
+		EvalSteps: s.plan.evalSteps, LoggingSteps: s.plan.loggingSteps, SaveSteps: s.plan.saveSteps,
+		NumTrainEpochs: int64(math.Ceil(s.plan.epochs(s.plan.total))), TrainBatchSize: int64(c.PerDeviceTrainBatchSize)}
+}
+
+func tensorOf(p ddp.Param, suffix string, data []float32) hf.Tensor {
+	return hf.Tensor{Name: p.Name + suffix, DType: hf.F32, Shape: p.Shape, Data: bytesOf(data)}
+}
+
+// bytesOf views numbers as the little-endian bytes that they are on every machine that libtorch's wheel runs on.
+func bytesOf(x []float32) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(x))), 4*len(x))
+}

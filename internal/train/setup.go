@@ -1,0 +1,146 @@
+package train
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/ddprun/ddprun/ddp"
+	"github.com/ddprun/ddprun/internal/hf"
+	"github.com/ddprun/ddprun/internal/model"
+	"github.com/ddprun/ddprun/internal/torch"
+	"github.com/ddprun/ddprun/shard"
+)
+
+// Check tells what is wrong with the model and the vocabulary for this configuration, before anything is started. maxTokens is the
+// longest sample in tokens, special ones included, that follows from max_seq_length.
+func Check(modelDir string, maxSeqLength int, vocabSize int) (maxTokens int, err error) {
+	cfg, err := hf.ReadConfig(modelDir)
+	if err != nil {
+		return 0, mark(ErrInput, err)
+	}
+	m, err := model.New(cfg)
+	if err != nil {
+		return 0, mark(ErrInput, err)
+	}
+	if vocabSize > m.VocabRows() {
+		return 0, mark(ErrInput, fmt.Errorf("%s: the tokenizer has ids up to %d, the model's embeddings have %d rows: tokenizer and model don't belong together",
+			modelDir, vocabSize-1, m.VocabRows()))
+	}
+	if maxTokens = maxSeqLength; maxTokens == 0 {
+		maxTokens = m.MaxTokens()
+	}
+	if maxTokens > m.MaxTokens() {
+		return 0, mark(ErrInput, fmt.Errorf("max_seq_length: %d is more than the %d positions of %s", maxTokens, m.MaxTokens(), modelDir))
+	}
+	return maxTokens, nil
+}
+
+// setUp builds the model with its parameters, from the model directory or the checkpoint, and the optimizer.
+func (r *rank) setUp(start beginning) (err error) {
+	c := r.job.Config
+	r.firstLane, _ = shard.AssignLanes(start.lanes, r.job.World, r.job.Rank)
+	torch.SetThreads(r.job.Threads)
+	if r.config, err = hf.ReadConfig(c.Model); err != nil {
+		return mark(ErrInput, err)
+	}
+	if r.model, err = model.New(r.config); err != nil {
+		return mark(ErrInput, err)
+	}
+	var list []ddp.Param
+	for _, s := range r.model.Specs() {
+		list = append(list, ddp.Param{Name: s.Name, Shape: s.Shape})
+	}
+	if r.params, err = ddp.NewParams(list); err != nil {
+		return err
+	}
+	r.model.Bind(r.params.Tensors())
+	steps := int64(0)
+	if start.checkpoint == nil {
+		err = r.loadModel()
+	} else {
+		steps, err = r.loadCheckpoint(start.checkpoint)
+	}
+	if err != nil {
+		return mark(ErrInput, err)
+	}
+	r.opt = ddp.NewOptimizer(r.params, ddp.AdamWConfig{Beta1: c.AdamBeta1, Beta2: c.AdamBeta2, Eps: c.AdamEpsilon, WeightDecay: c.WeightDecay}, steps)
+	r.reduce, err = ddp.NewReducer(r.params, r.data, int64(c.DDPBucketCapMiB)<<20)
+	return err
+}
+
+// loadModel fills the parameters from the model directory; one without weights begins at random.
+func (r *rank) loadModel() error {
+	dir := r.job.Config.Model
+	w, err := hf.Open(dir)
+	if err != nil {
+		if hasWeights(dir) {
+			return err
+		}
+		w = nil
+	} else {
+		defer w.Close()
+	}
+	report, err := model.Load(r.model, r.params.Tensors(), w, uint64(r.job.Config.Seed))
+	if err != nil {
+		return err
+	}
+	log := r.job.Log.Info().Str("model", dir).Int64("parameters", r.params.Numel())
+	if w == nil {
+		log.Msg("the model directory has no weights: all parameters are newly initialised")
+		return nil
+	}
+	log.Strs("newly_initialised", report.NewlyInitialised).Strs("unused", report.Unused).Msg("model loaded")
+	return nil
+}
+
+func hasWeights(dir string) bool {
+	for _, pattern := range []string{"*.safetensors", "*.safetensors.index.json", "pytorch_model*"} {
+		if found, err := filepath.Glob(filepath.Join(dir, pattern)); err != nil || len(found) > 0 {
+			return true
+		}
+	}
+	_, err := os.Stat(dir)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// groups forms the two process groups of the run.
+func groups(job *Job) (data, host ddp.Group, err error) {
+	if job.World == 1 {
+		return ddp.NewLocal(1, nil)[0], ddp.NewLocal(1, nil)[0], nil
+	}
+	timeout := time.Duration(job.Config.DDPTimeoutSeconds) * time.Second
+	if host, err = ddp.NewGloo(prefixed{job.Store, "host/"}, job.Rank, job.World, job.Host, timeout); err != nil {
+		return nil, nil, mark(ErrPeer, err)
+	}
+	if data, err = ddp.NewGloo(prefixed{job.Store, "data/"}, job.Rank, job.World, job.Host, timeout); err != nil {
+		host.Close()
+		return nil, nil, mark(ErrPeer, err)
+	}
+	return data, host, nil
+}
+
+// prefixed is a store whose keys begin with prefix.
+type prefixed struct {
+	store  torch.Store
+	prefix string
+}
+
+func (p prefixed) Set(key string, value []byte) error { return p.store.Set(p.prefix+key, value) }
+func (p prefixed) Get(key string, timeout time.Duration) ([]byte, error) {
+	return p.store.Get(p.prefix+key, timeout)
+}
+func (p prefixed) Add(key string, delta int64) (int64, error) {
+	return p.store.Add(p.prefix+key, delta)
+}
+func (p prefixed) Delete(key string) (bool, error) { return p.store.Delete(p.prefix + key) }
+func (p prefixed) Check(keys []string) (bool, error) {
+	full := make([]string, len(keys))
+	for i, k := range keys {
+		full[i] = p.prefix + k
+	}
+	return p.store.Check(full)
+}
