@@ -64,10 +64,12 @@ type Config struct {
 	LearningRate float64 `json:"learning_rate"`
 	// Course of the learning rate after warm-up.
 	LRSchedulerType string `json:"lr_scheduler_type" enum:"linear|cosine|constant|constant_with_warmup|warmup_stable_decay"`
-	// Details of the course: a map of num_cycles (cosine, warmup_stable_decay; default 0.5), min_lr_ratio and
-	// num_decay_steps (warmup_stable_decay, which needs the latter), named as in transformers' schedules.
+	// Details of the course, named as in transformers' schedules: a map of num_cycles (cosine, warmup_stable_decay; default
+	// 0.5) and, for warmup_stable_decay alone, num_decay_steps (required), num_stable_steps (default: what warm-up and decay
+	// leave), min_lr_ratio (default 0), warmup_type (default linear) and decay_type (default cosine); the types are linear,
+	// cosine and 1-sqrt.
 	LRSchedulerKwargs LRSchedulerKwargs `json:"lr_scheduler_kwargs" cfg:"null"`
-	// Linear warm-up: a number of steps if 1 or more, a share of all steps if below 1.
+	// Warm-up, linear unless lr_scheduler_kwargs says otherwise: a number of steps if 1 or more, a share of all steps if below 1.
 	WarmupSteps float64 `json:"warmup_steps"`
 	// AdamW's weight decay. Biases and normalisation weights are spared, as in Trainer.
 	WeightDecay float64 `json:"weight_decay"`
@@ -133,8 +135,14 @@ type LRSchedulerKwargs struct {
 	NumCycles float64 `json:"num_cycles"`
 	// Share of the peak learning rate that is left at the end.
 	MinLRRatio float64 `json:"min_lr_ratio"`
-	// Steps of the decay at the end.
+	// Steps of the decay after the stable phase; steps after both stay at the minimum.
 	NumDecaySteps int64 `json:"num_decay_steps"`
+	// Steps at the peak. -1: what warm-up and decay leave of the run.
+	NumStableSteps int64 `json:"num_stable_steps"`
+	// Course of the warm-up: linear, cosine or 1-sqrt.
+	WarmupType string `json:"warmup_type"`
+	// Course of the decay: linear, cosine or 1-sqrt.
+	DecayType string `json:"decay_type"`
 }
 
 // Strings is a list of strings that may be written as a single one.
@@ -168,7 +176,7 @@ func Default() *Config {
 		MaxSteps:                  -1,
 		LearningRate:              5e-5,
 		LRSchedulerType:           "linear",
-		LRSchedulerKwargs:         LRSchedulerKwargs{NumCycles: 0.5},
+		LRSchedulerKwargs:         LRSchedulerKwargs{NumCycles: 0.5, NumStableSteps: -1, WarmupType: "linear", DecayType: "cosine"},
 		AdamBeta1:                 0.9,
 		AdamBeta2:                 0.999,
 		AdamEpsilon:               1e-8,

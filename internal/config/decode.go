@@ -2,10 +2,12 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -192,13 +194,14 @@ func decodeKwargs(e entry, n *yaml.Node, into *LRSchedulerKwargs) []error {
 	}
 	targets := map[string]any{
 		"num_cycles": &into.NumCycles, "min_lr_ratio": &into.MinLRRatio, "num_decay_steps": &into.NumDecaySteps,
+		"num_stable_steps": &into.NumStableSteps, "warmup_type": &into.WarmupType, "decay_type": &into.DecayType,
 	}
 	var errs []error
 	more := pairs(n, e.src, func(name string, keyNode, value *yaml.Node) {
 		inner := entry{key: e.key + "." + name, where: keyNode, value: value, src: e.src}
 		target, known := targets[name]
 		if !known {
-			errs = append(errs, inner.errorf("ddprun knows num_cycles, min_lr_ratio and num_decay_steps here"))
+			errs = append(errs, inner.errorf("ddprun knows %s here", strings.Join(slices.Sorted(maps.Keys(targets)), ", ")))
 			return
 		}
 		errs = append(errs, asList(decodeScalar(inner, resolve(value), reflect.ValueOf(target).Elem()))...)

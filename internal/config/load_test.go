@@ -62,7 +62,7 @@ max_steps: 1_000
 whole_word_mask: true
 save_total_limit:
 lr_scheduler_type: warmup_stable_decay
-lr_scheduler_kwargs: {num_decay_steps: 10, min_lr_ratio: 0.1}
+lr_scheduler_kwargs: {num_decay_steps: 10, min_lr_ratio: 0.1, warmup_type: 1-sqrt, decay_type: linear}
 warmup_steps: 0.1
 `, nil, nil).Config
 	if c.Model != "/home/me/bert" || c.ShardsDir != "runs/2024" || c.LearningRate != 5e-5 || c.WeightDecay != 1 ||
@@ -75,7 +75,7 @@ warmup_steps: 0.1
 	if want := (EvalData{{"domain", []string{"x.txt", "y.txt"}}, {"general", []string{"z.txt"}}}); !reflect.DeepEqual(c.EvalData, want) {
 		t.Errorf("eval_data %v, want %v", c.EvalData, want)
 	}
-	if want := (LRSchedulerKwargs{NumCycles: 0.5, MinLRRatio: 0.1, NumDecaySteps: 10}); c.LRSchedulerKwargs != want {
+	if want := (LRSchedulerKwargs{NumCycles: 0.5, MinLRRatio: 0.1, NumDecaySteps: 10, NumStableSteps: -1, WarmupType: "1-sqrt", DecayType: "linear"}); c.LRSchedulerKwargs != want {
 		t.Errorf("lr_scheduler_kwargs %v, want %v", c.LRSchedulerKwargs, want)
 	}
 	if c.EvalStrategy != "steps" || !c.EvalOnStart {
@@ -158,11 +158,16 @@ func TestErrors(t *testing.T) {
 		{"eval_on_start: true", "train.yaml:4: eval_on_start: true needs eval_data"},
 		{"sample_unit: sentence", "train.yaml:4: sample_unit: sentence needs sentence_unit to say where sentences end: line or auto"},
 		{"lr_scheduler_kwargs: 3", "train.yaml:4: lr_scheduler_kwargs: want a map such as {num_cycles: 0.5}, got the number 3"},
-		{"lr_scheduler_kwargs: {decay: 3}", "train.yaml:4: lr_scheduler_kwargs.decay: ddprun knows num_cycles, min_lr_ratio and num_decay_steps here"},
+		{"lr_scheduler_kwargs: {decay: 3}", "train.yaml:4: lr_scheduler_kwargs.decay: ddprun knows decay_type, min_lr_ratio, num_cycles, num_decay_steps, num_stable_steps, warmup_type here"},
 		{"lr_scheduler_kwargs:\n  min_lr_ratio: x", `train.yaml:5: lr_scheduler_kwargs.min_lr_ratio: want a number, got the text "x"`},
-		{"lr_scheduler_kwargs: {min_lr_ratio: 0.5}", "train.yaml:4: lr_scheduler_kwargs: num_decay_steps and min_lr_ratio are of warmup_stable_decay, but lr_scheduler_type is linear"},
+		{"lr_scheduler_kwargs: {min_lr_ratio: 0.5}", "train.yaml:4: lr_scheduler_kwargs: all but num_cycles are of warmup_stable_decay, but lr_scheduler_type is linear"},
 		{"lr_scheduler_kwargs: {num_cycles: 1}", "train.yaml:4: lr_scheduler_kwargs: num_cycles is of cosine and warmup_stable_decay, but lr_scheduler_type is linear"},
 		{"lr_scheduler_type: warmup_stable_decay", "train.yaml: lr_scheduler_kwargs: lr_scheduler_type warmup_stable_decay needs num_decay_steps, at least 1"},
+		{"lr_scheduler_type: cosine\nlr_scheduler_kwargs: {num_stable_steps: 0}", "train.yaml:5: lr_scheduler_kwargs: all but num_cycles are of warmup_stable_decay, but lr_scheduler_type is cosine"},
+		{"lr_scheduler_type: warmup_stable_decay\nlr_scheduler_kwargs: {num_decay_steps: 1, num_stable_steps: -2}", "train.yaml:5: lr_scheduler_kwargs: num_stable_steps must be between 0 and 1099511627776, or -1 for what warm-up and decay leave, got -2"},
+		{"lr_scheduler_type: warmup_stable_decay\nlr_scheduler_kwargs: {num_decay_steps: 1, decay_type: sqrt}", `train.yaml:5: lr_scheduler_kwargs: decay_type must be one of linear, cosine, 1-sqrt, got "sqrt"`},
+		{"lr_scheduler_type: warmup_stable_decay\nlr_scheduler_kwargs: {num_decay_steps: 1, warmup_type: \"\"}", `train.yaml:5: lr_scheduler_kwargs: warmup_type must be one of linear, cosine, 1-sqrt, got ""`},
+		{"lr_scheduler_type: warmup_stable_decay\nlr_scheduler_kwargs: {num_decay_steps: 1, num_cycles: 1, decay_type: linear}", "train.yaml:5: lr_scheduler_kwargs: num_cycles is of decay_type cosine, but decay_type is linear"},
 		{"lr_scheduler_type: constant\nwarmup_steps: 3", "train.yaml:5: warmup_steps: lr_scheduler_type constant has no warm-up; use constant_with_warmup"},
 		{"device: cpu\nbackend: nccl", "train.yaml:5: backend: nccl moves data between GPUs, but device is cpu; use gloo or auto"},
 		{"device: cuda\nuse_cpu: true", "train.yaml:5: use_cpu: says the same as device (train.yaml:4); keep one"},
@@ -211,7 +216,7 @@ func TestErrorsOfVariablesAndFlags(t *testing.T) {
 		{"eval_data=\xff", "", "--set eval_data: eval_data: is not UTF-8 text, so checkpoints could not record it; rename or link the file"},
 		{"eval_data={a: [1]}", "", "--set eval_data: eval_data.a: want text, got the number 1; put it in quotes if it is meant (item 1 of the list)"},
 		{"eval_data={a: {b: c}}", "", "--set eval_data: eval_data.a: want text or a list of texts, got a map"},
-		{"lr_scheduler_kwargs={x: 1}", "", "--set lr_scheduler_kwargs: lr_scheduler_kwargs.x: ddprun knows num_cycles, min_lr_ratio and num_decay_steps here"},
+		{"lr_scheduler_kwargs={x: 1}", "", "--set lr_scheduler_kwargs: lr_scheduler_kwargs.x: ddprun knows decay_type, min_lr_ratio, num_cycles, num_decay_steps, num_stable_steps, warmup_type here"},
 		{"eval_data={a: b, a: c}", "", "--set eval_data: a: stands twice; keep one"},
 		{"", "DDPRUN_CFG_SED=3", "DDPRUN_CFG_SED: sed: unknown key; did you mean seed?"},
 		{"", "DDPRUN_CFG_SEED=x", `DDPRUN_CFG_SEED: seed: want a whole number in decimal digits, got the text "x"`},

@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 )
 
 // Bounds that no run comes near, which keep products and durations from overflowing.
@@ -64,6 +66,9 @@ func (c *Config) checkObjectiveAndBatches(k *checker) {
 	k.size("gradient_accumulation_steps", c.GradientAccumulationSteps, 1)
 }
 
+// phaseTypes are the courses of warm-up and decay in warmup_stable_decay.
+var phaseTypes = []string{"linear", "cosine", "1-sqrt"}
+
 func (c *Config) checkOptimizer(k *checker) {
 	notNegative := func(key string, value float64) { k.number(key, value, value >= 0, "at least 0") }
 	decay := func(key string, value float64) {
@@ -83,6 +88,11 @@ func (c *Config) checkOptimizer(k *checker) {
 	k.number(key, kwargs.MinLRRatio, kwargs.MinLRRatio >= 0 && kwargs.MinLRRatio <= 1, "a map whose min_lr_ratio is between 0 and 1")
 	k.want(kwargs.NumDecaySteps >= 0 && kwargs.NumDecaySteps <= maxSteps, key,
 		"num_decay_steps must be between 0 and %d, got %d", int64(maxSteps), kwargs.NumDecaySteps)
+	k.want(kwargs.NumStableSteps >= -1 && kwargs.NumStableSteps <= maxSteps, key,
+		"num_stable_steps must be between 0 and %d, or -1 for what warm-up and decay leave, got %d", int64(maxSteps), kwargs.NumStableSteps)
+	for _, x := range []struct{ name, value string }{{"warmup_type", kwargs.WarmupType}, {"decay_type", kwargs.DecayType}} {
+		k.want(slices.Contains(phaseTypes, x.value), key, "%s must be one of %s, got %q", x.name, strings.Join(phaseTypes, ", "), x.value)
+	}
 }
 
 // checkCourse checks the length of the run, what happens on its way, and the machine.

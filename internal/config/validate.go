@@ -127,10 +127,12 @@ func (c *Config) checkSchedule(k *checker) {
 	kwargs, standard := c.LRSchedulerKwargs, Default().LRSchedulerKwargs
 	wsd := c.LRSchedulerType == "warmup_stable_decay"
 	k.want(!wsd || kwargs.NumDecaySteps > 0, key, "lr_scheduler_type warmup_stable_decay needs num_decay_steps, at least 1")
-	k.want(wsd || kwargs.NumDecaySteps == 0 && kwargs.MinLRRatio == 0, key,
-		"num_decay_steps and min_lr_ratio are of warmup_stable_decay, but lr_scheduler_type is %s", c.LRSchedulerType)
 	k.want(wsd || c.LRSchedulerType == "cosine" || kwargs.NumCycles == standard.NumCycles, key,
 		"num_cycles is of cosine and warmup_stable_decay, but lr_scheduler_type is %s", c.LRSchedulerType)
+	k.want(!wsd || kwargs.DecayType == standard.DecayType || kwargs.NumCycles == standard.NumCycles, key,
+		"num_cycles is of decay_type cosine, but decay_type is %s", kwargs.DecayType)
+	standard.NumCycles = kwargs.NumCycles
+	k.want(wsd || kwargs == standard, key, "all but num_cycles are of warmup_stable_decay, but lr_scheduler_type is %s", c.LRSchedulerType)
 	k.want(c.LRSchedulerType != "constant" || c.WarmupSteps == 0, "warmup_steps",
 		"lr_scheduler_type constant has no warm-up; use constant_with_warmup")
 }

@@ -36,8 +36,10 @@ func newPlan(c *config.Config, samples int64, lanes int) (*plan, error) {
 	if p.total = c.MaxSteps; p.total <= 0 {
 		p.total = int64(math.Ceil(c.NumTrainEpochs * float64(p.stepsPerEpoch)))
 	}
+	k := c.LRSchedulerKwargs
 	p.schedule = ddp.Schedule{Type: c.LRSchedulerType, WarmupSteps: config.Steps(c.WarmupSteps, p.total), TotalSteps: p.total,
-		NumCycles: c.LRSchedulerKwargs.NumCycles, MinLRRatio: c.LRSchedulerKwargs.MinLRRatio, DecaySteps: c.LRSchedulerKwargs.NumDecaySteps}
+		NumCycles: k.NumCycles, MinLRRatio: k.MinLRRatio, StableSteps: k.NumStableSteps, DecaySteps: k.NumDecaySteps,
+		WarmupType: k.WarmupType, DecayType: k.DecayType}
 	p.loggingSteps = max(1, config.Steps(c.LoggingSteps, p.total))
 	if c.EvalStrategy == "steps" {
 		p.evalSteps = max(1, config.Steps(c.EvalSteps, p.total))
