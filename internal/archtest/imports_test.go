@@ -45,6 +45,7 @@ var mayImport = map[string][]string{
 	"internal/tokenizer":  nil,
 	"internal/archtest":   nil,
 	"scripts":             nil, // tests of the set-up
+	"test/e2e":            nil, // tests of the built programs
 }
 
 // development holds programs that help to write this one and are no part of it.
