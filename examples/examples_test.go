@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/ddprun/ddprun/internal/config"
@@ -28,6 +29,33 @@ func TestConfigurationsLoad(t *testing.T) {
 		for _, note := range loaded.Notes {
 			t.Errorf("%s: an example should give rise to no note: %s", path, note)
 		}
+	}
+}
+
+// TestReadmeConfiguration: what README.md shows as a configuration is one, and says nothing that needs a note.
+func TestReadmeConfiguration(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(readme), "```yaml\n")
+	shown, _, ended := strings.Cut(rest, "```")
+	if !found || !ended {
+		t.Fatal("README.md shows no YAML")
+	}
+	path := filepath.Join(t.TempDir(), "train.yaml")
+	if err := os.WriteFile(path, []byte(shown), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	loaded, err := config.Load(path, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, note := range loaded.Notes {
+		t.Errorf("gives rise to a note: %s", note)
+	}
+	if _, err := loaded.Config.Lanes(2); err != nil {
+		t.Errorf("on two ranks: %v", err)
 	}
 }
 
