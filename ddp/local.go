@@ -38,6 +38,7 @@ type localHub struct {
 // localOp is one collective: the last rank to arrive does the work.
 type localOp struct {
 	kind    string
+	root    int // of a broadcast
 	in, out []torch.Tensor
 	arrived int
 	done    chan struct{}
@@ -56,17 +57,20 @@ func (g *localGroup) Size() int { return g.hub.size }
 func (g *localGroup) Close()    {}
 func (g *localGroup) Abort()    { g.hub.once.Do(func() { close(g.hub.aborted) }) }
 
-func (g *localGroup) AllReduce(t torch.Tensor) (Work, error) { return g.join("all-reduce", t, t) }
+func (g *localGroup) AllReduce(t torch.Tensor) (Work, error) { return g.join("all-reduce", 0, t, t) }
 
 func (g *localGroup) Broadcast(t torch.Tensor, root int) (Work, error) {
-	return g.join(fmt.Sprintf("broadcast from %d", root), t, t)
+	if root < 0 || root >= g.hub.size {
+		return nil, fmt.Errorf("broadcast from rank %d of %d", root, g.hub.size)
+	}
+	return g.join("broadcast", root, t, t)
 }
 
 func (g *localGroup) AllGather(t, out torch.Tensor) (Work, error) {
-	return g.join("all-gather", t, out)
+	return g.join("all-gather", 0, t, out)
 }
 
-func (g *localGroup) join(kind string, in, out torch.Tensor) (Work, error) {
+func (g *localGroup) join(kind string, root int, in, out torch.Tensor) (Work, error) {
 	seq := g.seq
 	g.seq++
 	if g.hub.fault != nil {
@@ -78,13 +82,16 @@ func (g *localGroup) join(kind string, in, out torch.Tensor) (Work, error) {
 	h := g.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.isAborted() { // others may have freed their tensors
+		return nil, ErrAborted
+	}
 	op := h.ops[seq]
 	if op == nil {
-		op = &localOp{kind: kind, in: make([]torch.Tensor, h.size), out: make([]torch.Tensor, h.size), done: make(chan struct{}), hub: h}
+		op = &localOp{kind: kind, root: root, in: make([]torch.Tensor, h.size), out: make([]torch.Tensor, h.size), done: make(chan struct{}), hub: h}
 		h.ops[seq] = op
 	}
-	if op.kind != kind {
-		op.err = fmt.Errorf("collective %d is %s on one rank and %s on rank %d", seq, op.kind, kind, g.rank)
+	if op.kind != kind || op.root != root {
+		op.err = fmt.Errorf("collective %d is %s (root %d) on rank %d and %s (root %d) on another", seq, kind, root, g.rank, op.kind, op.root)
 	}
 	op.in[g.rank], op.out[g.rank] = in, out
 	if op.arrived++; op.arrived == h.size {
@@ -97,59 +104,71 @@ func (g *localGroup) join(kind string, in, out torch.Tensor) (Work, error) {
 	return op, nil
 }
 
+func (h *localHub) isAborted() bool {
+	select {
+	case <-h.aborted:
+		return true
+	default:
+		return false
+	}
+}
+
 // Wait blocks until every rank has arrived, or one has aborted.
 func (op *localOp) Wait() error {
 	select {
 	case <-op.done:
 		return op.err
 	case <-op.hub.aborted:
+	}
+	op.hub.mu.Lock() // whoever works on the tensors is done after this, and nobody begins
+	defer op.hub.mu.Unlock()
+	select {
+	case <-op.done:
+		return op.err
+	default:
 		return ErrAborted
 	}
 }
 
 // run does the collective in rank order.
 func (op *localOp) run() error {
-	var root int
-	switch {
-	case op.kind == "all-reduce":
+	switch op.kind {
+	case "all-reduce":
 		return op.sum()
-	case op.kind == "all-gather":
-		for _, out := range op.out {
-			for r, in := range op.in {
-				row := int64(r) * in.Numel()
-				if err := copyInto(out, row, in); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	default:
-		if _, err := fmt.Sscanf(op.kind, "broadcast from %d", &root); err != nil || root >= len(op.in) {
-			return fmt.Errorf("collective %q of %d ranks", op.kind, len(op.in))
-		}
+	case "broadcast":
 		for r, out := range op.out {
-			if r == root {
+			if r == op.root {
 				continue
 			}
-			if err := copyInto(out, 0, op.in[root]); err != nil {
+			if err := copyInto(out, 0, op.in[op.root]); err != nil {
 				return err
 			}
 		}
-		return nil
+	case "all-gather":
+		for _, out := range op.out {
+			row := int64(0)
+			for _, in := range op.in {
+				if err := copyInto(out, row, in); err != nil {
+					return err
+				}
+				row += in.Numel()
+			}
+		}
 	}
+	return nil
 }
 
 func (op *localOp) sum() error {
 	if len(op.in) == 1 {
 		return nil
 	}
-	n := op.in[0].Numel()
+	first := op.in[0]
 	for _, t := range op.in {
-		if t.Numel() != n {
-			return fmt.Errorf("all-reduce of %d and %d elements", n, t.Numel())
+		if t.Numel() != first.Numel() || t.DType() != first.DType() {
+			return fmt.Errorf("all-reduce of %d elements of dtype %d and %d of dtype %d", first.Numel(), first.DType(), t.Numel(), t.DType())
 		}
 	}
-	switch op.in[0].DType() {
+	switch first.DType() {
 	case torch.Float32:
 		addAll(op.in, torch.Tensor.Float32s)
 	case torch.Float64:
@@ -157,7 +176,7 @@ func (op *localOp) sum() error {
 	case torch.Int64:
 		addAll(op.in, torch.Tensor.Int64s)
 	default:
-		return fmt.Errorf("all-reduce of dtype %d", op.in[0].DType())
+		return fmt.Errorf("all-reduce of dtype %d", first.DType())
 	}
 	return nil
 }
@@ -183,8 +202,10 @@ func copyInto(dst torch.Tensor, at int64, src torch.Tensor) error {
 		copy(dst.Float32s()[at:], src.Float32s())
 	case torch.Float64:
 		copy(dst.Float64s()[at:], src.Float64s())
-	default:
+	case torch.Int64:
 		copy(dst.Int64s()[at:], src.Int64s())
+	default:
+		return fmt.Errorf("copy of dtype %d", src.DType())
 	}
 	return nil
 }

@@ -68,31 +68,37 @@ func planBuckets(p *Params, bucketBytes int64) (bucketOf []int32, ranges []bucke
 }
 
 // Begin makes the reducer send buckets as they fill. Call it before the last backward pass of a step, or where a rank has none, and
-// Finish after.
+// Finish after; or Close, where that pass has failed.
 func (r *Reducer) Begin() {
+	if r.started {
+		panic("ddp: Begin twice")
+	}
 	r.started = true
 	r.hooks.Arm()
 	go r.send()
 }
 
-// send starts the all-reduces in bucket order; it ends when all are started. Bucket -1 means that all may go.
+// Orders to send, beside the numbers of full buckets.
+const (
+	sendAll = -1 - iota
+	sendNoMore
+)
+
+// send starts the all-reduces in bucket order; it ends when all are started, or after sendAll or sendNoMore.
 func (r *Reducer) send() {
 	full := make([]bool, len(r.views))
 	var out sending
-	for next := 0; next < len(r.views); {
-		bucket := <-r.ready
-		if bucket >= 0 {
-			full[bucket] = true
+	for next, last := 0, false; next < len(r.views) && !last; {
+		order := <-r.ready
+		if last = order < 0; !last {
+			full[order] = true
 		}
-		for next < len(r.views) && (full[next] || bucket < 0) && out.err == nil {
+		for next < len(r.views) && out.err == nil && (full[next] || order == sendAll) {
 			var w Work
 			if w, out.err = r.group.AllReduce(r.views[next]); out.err == nil {
 				out.works = append(out.works, w)
 			}
 			next++
-		}
-		if out.err != nil && bucket < 0 {
-			break
 		}
 	}
 	r.sent <- out
@@ -103,28 +109,43 @@ func (r *Reducer) Finish() (waited time.Duration, err error) {
 	if !r.started {
 		panic("ddp: Finish without Begin")
 	}
-	r.started = false
-	r.hooks.Disarm()
 	start := time.Now()
-	r.ready <- -1
-	out := <-r.sent
-	for len(r.ready) > 0 {
-		<-r.ready
-	}
-	err = out.err
-	for _, w := range out.works { // each is waited for, so that none holds a buffer after this
-		if e := w.Wait(); err == nil {
-			err = e
-		}
-	}
+	err = r.end(sendAll)
 	if late := r.hooks.Late(); err == nil && late >= 0 {
 		err = fmt.Errorf("the gradient of %s came after its bucket had left: a bug in the model", r.params.list[late].Name)
 	}
 	return time.Since(start), err
 }
 
-// Close releases the reducer.
+// end gives send its last order and waits for all that it has started, so that nothing touches a buffer after this.
+func (r *Reducer) end(order int) error {
+	r.started = false
+	r.hooks.Disarm()
+	r.ready <- order
+	out := <-r.sent
+	for len(r.ready) > 0 {
+		<-r.ready
+	}
+	var err error
+	note := func(e error) {
+		if e != nil && err == nil {
+			err = e
+			r.group.Abort() // or the rest, and this rank's peers, would wait for each other
+		}
+	}
+	note(out.err)
+	for _, w := range out.works {
+		note(w.Wait())
+	}
+	return err
+}
+
+// Close releases the reducer. A step that was begun and not finished is given up: the group is aborted.
 func (r *Reducer) Close() {
+	if r.started {
+		r.group.Abort()
+		_ = r.end(sendNoMore) // what failed here failed because of the abort
+	}
 	if r.hooks != nil {
 		r.hooks.Close()
 	}
