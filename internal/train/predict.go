@@ -1,6 +1,8 @@
 package train
 
 import (
+	"runtime"
+
 	"github.com/ddprun/ddprun/ddp"
 	"github.com/ddprun/ddprun/internal/torch"
 	"github.com/ddprun/ddprun/objectives"
@@ -25,6 +27,8 @@ type Evaluation struct {
 // Evaluate computes the loss of job's model on its one evaluation set, in this process alone. Each prediction is given to
 // predicted, if that is not nil.
 func Evaluate(job *Job, predicted func(Prediction) error) (Evaluation, error) {
+	runtime.LockOSThread() // the number of threads belongs to the OS thread, and results depend on it
+	defer runtime.UnlockOSThread()
 	job.Beat = func(Phase, int64, int64) {}
 	r := &rank{job: job, data: ddp.NewLocal(1, nil)[0], host: ddp.NewLocal(1, nil)[0]}
 	defer r.close()
