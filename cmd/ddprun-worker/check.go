@@ -9,9 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ddprun/ddprun/internal/checkpoint"
 	"github.com/ddprun/ddprun/internal/config"
 	"github.com/ddprun/ddprun/internal/hf"
+	"github.com/ddprun/ddprun/internal/train"
 )
 
 func newCheckCommand() *cobra.Command {
@@ -56,8 +56,8 @@ func check(ctx context.Context, c *config.Config, nproc int, dry bool, stderr io
 		return err
 	}
 	defer t.tok.Close()
-	if _, err := checkpoint.Decide(c.OutputDir, c.ResumeFromCheckpoint, c.OverwriteOutputDir); err != nil {
-		return inputError{err}
+	if err := train.CheckBegin(c); err != nil {
+		return err
 	}
 	dir := shardsDir(c)
 	if dry {
@@ -70,7 +70,7 @@ func check(ctx context.Context, c *config.Config, nproc int, dry bool, stderr io
 	data, err := t.openCorpora(ctx, c, dir, newLogger(stderr, 0))
 	data.close()
 	if err != nil {
-		removeEmpty(made)
+		remove(made)
 	}
 	return err
 }
@@ -96,21 +96,14 @@ func missingParents(dir string) []string {
 	}
 }
 
-// removeEmpty removes directories that this process made and left without a corpus in them; lock files don't count.
-func removeEmpty(dirs []string) {
-	for _, dir := range dirs {
-		entries, err := os.ReadDir(dir)
-		if err != nil {
+// remove removes the shards' directory, with what was prepared before something failed, and those above it that are empty. It
+// gets those that this process has made, the deepest first: what was there before stays.
+func remove(made []string) {
+	for i, dir := range made {
+		if i == 0 {
+			os.RemoveAll(dir)
+		} else if os.Remove(dir) != nil {
 			return
 		}
-		for _, e := range entries {
-			if e.IsDir() {
-				return
-			}
-		}
-		for _, e := range entries {
-			os.Remove(filepath.Join(dir, e.Name()))
-		}
-		os.Remove(dir)
 	}
 }

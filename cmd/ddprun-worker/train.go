@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/rs/zerolog"
@@ -42,13 +43,7 @@ func runRank(ctx context.Context, line *pipe.Worker, stderr io.Writer) error {
 	r := &rankProcess{line: line, start: start, phase: pipe.PhaseSetup}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	go func() {
-		select {
-		case <-line.Lost():
-			cancel(errors.New("the agent is gone"))
-		case <-ctx.Done():
-		}
-	}()
+	go endEarly(ctx, line, cancel)
 	result, err := r.train(ctx, newLogger(stderr, start.Rank))
 	switch {
 	case err != nil:
@@ -59,6 +54,24 @@ func runRank(ctx context.Context, line *pipe.Worker, stderr io.Writer) error {
 		return errors.Join(line.Done(pipe.Done{Step: result.Step, Stopped: true}), errStopped)
 	}
 	return line.Done(pipe.Done{Step: result.Step})
+}
+
+// endEarly cancels the run when there is nobody to run for, or the agent wants an end without a checkpoint.
+func endEarly(ctx context.Context, line *pipe.Worker, cancel context.CancelCauseFunc) {
+	stop := line.Stop()
+	for {
+		select {
+		case <-line.Lost():
+			cancel(errors.New("the agent is gone"))
+		case <-stop:
+			if s, _ := line.Stopped(); s.How == pipe.StopNow {
+				cancel(fmt.Errorf("told to stop at once: %s", s.Reason))
+			}
+			stop = nil // the loop sees the request for a checkpoint itself
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // rankProcess is one rank's place in the run and how far it has come.

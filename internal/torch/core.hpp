@@ -47,8 +47,11 @@ dt_error dt_set_grad(dt_tensor t, dt_tensor grad) {
   return guard([&] { T(t).mutable_grad() = grad ? T(grad) : at::Tensor(); });
 }
 
-dt_error dt_set_data(dt_tensor t, dt_tensor data) {
-  return guard([&] { T(t).set_data(T(data)); });
+dt_error dt_zero(dt_tensor t) {
+  return guard([&] {
+    at::NoGradGuard no_grad;
+    T(t).zero_();
+  });
 }
 
 dt_error dt_set_requires_grad(dt_tensor t, int on) {

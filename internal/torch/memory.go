@@ -55,21 +55,8 @@ func (t Tensor) SetRequiresGrad(on bool) {
 // SetGrad makes grad the place where t's gradient accumulates; both keep their owners. No tensor: none.
 func (t Tensor) SetGrad(grad Tensor) { must("set_grad", C.dt_set_grad(t.shim(), grad.shim())) }
 
-// SetData makes t use data's memory.
-func (t Tensor) SetData(data Tensor) { must("set_data", C.dt_set_data(t.shim(), data.shim())) }
-
 // Zero sets every element to 0.
-func (t Tensor) Zero() {
-	var out lib.Ctensor
-	NoGrad(func() { lib.AtgZero_(&out, t.c) })
-	(&Scope{}).ownInPlace("zero", out)
-}
-
-// ownInPlace frees the second handle that an in-place operation returns.
-func (s *Scope) ownInPlace(op string, c lib.Ctensor) {
-	s.own(op, c)
-	s.free()
-}
+func (t Tensor) Zero() { must("zero", C.dt_zero(t.shim())) }
 
 // Backward computes gradients of the scalar loss t, adding to each parameter's gradient.
 func (t Tensor) Backward() { must("backward", C.dt_backward(t.shim())) }
@@ -90,7 +77,8 @@ func NoGrad(f func()) {
 	f()
 }
 
-// SetThreads sets the number of threads that an operation may use in this process.
+// SetThreads sets the number of threads that an operation may use. Call it on the locked OS thread that runs the operations: MKL and
+// OpenMP keep the number a thread, and another number gives other roundings.
 func SetThreads(n int) { C.dt_set_threads(C.int(n)) }
 
 // Version returns libtorch's version, such as "2.11.0".

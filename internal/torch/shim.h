@@ -10,26 +10,26 @@ extern "C" {
 typedef void *dt_tensor;
 typedef char *dt_error;  // NULL: no error
 
-// core.cpp: memory, gradients, threads
+// core.hpp: memory, gradients, threads
 dt_error dt_zeros(const int64_t *dims, int ndims, int scalar_type, dt_tensor *out);
 dt_error dt_memory(dt_tensor t, int scalar_type, void **out);
 dt_error dt_from_int64(const int64_t *data, int64_t n, dt_tensor *out);
 dt_error dt_slice1d_view(dt_tensor flat, int64_t offset, const int64_t *dims, int ndims, dt_tensor *out);
 dt_error dt_set_grad(dt_tensor t, dt_tensor grad);
-dt_error dt_set_data(dt_tensor t, dt_tensor data);
+dt_error dt_zero(dt_tensor t);
 dt_error dt_set_requires_grad(dt_tensor t, int on);
 dt_error dt_backward(dt_tensor loss);
 dt_error dt_scalar_value(dt_tensor t, double *out);
 void dt_set_threads(int n);
 const char *dt_version(void);
 
-// optim.cpp: whole lists of parameters in one call
+// optim.hpp: whole lists of parameters in one call
 dt_error dt_fused_adamw(dt_tensor *params, dt_tensor *grads, dt_tensor *exp_avgs, dt_tensor *exp_avg_sqs, int n,
                         int64_t step, double lr, double beta1, double beta2, double weight_decay, double eps);
 dt_error dt_square_sums(dt_tensor flat, int64_t segment, double *out, int64_t nout);
 dt_error dt_scale(dt_tensor flat, double factor);
 
-// hooks.cpp: buckets of parameters that count down during backward
+// hooks.hpp: buckets of parameters that count down during backward
 typedef void *dt_buckets;
 dt_error dt_buckets_new(dt_tensor *params, const int *bucket_of, int nparams, int nbuckets, uintptr_t handle,
                         dt_buckets *out);
@@ -37,7 +37,7 @@ void dt_buckets_arm(dt_buckets b, int on);
 int dt_buckets_late(dt_buckets b);
 void dt_buckets_free(dt_buckets b);
 
-// gloo.cpp: the process group inside libtorch
+// gloo.hpp: the process group inside libtorch
 typedef void *dt_gloo;
 typedef void *dt_work;
 dt_error dt_gloo_new(uintptr_t store, const char *hostname, int rank, int size, int64_t timeout_ms, dt_gloo *out);
@@ -48,8 +48,8 @@ dt_error dt_work_wait(dt_work w);
 void dt_gloo_abort(dt_gloo g);
 void dt_gloo_free(dt_gloo g);
 
-// fused.cpp, attention.cpp, loss.cpp: layers whose backward draws the same dropout again and adds parameters' gradients
-// in place. key: {seed, step << 32 | lane, site}.
+// fused.hpp, attention.hpp, loss.hpp: layers whose backward draws the same dropout again and adds parameters' gradients
+// in place.
 typedef struct {
   uint64_t seed;
   uint32_t step, lane, site;
