@@ -4,13 +4,19 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/ddprun/ddprun/ddp"
 	"github.com/ddprun/ddprun/internal/checkpoint"
+	"github.com/ddprun/ddprun/internal/config"
 	"github.com/ddprun/ddprun/internal/torch"
 )
+
+// CheckBegin tells why a run may not begin, or go on, in its output directory. It changes nothing.
+func CheckBegin(c *config.Config) error {
+	_, err := checkpoint.Decide(c.OutputDir, c.ResumeFromCheckpoint, c.OverwriteOutputDir)
+	return mark(ErrInput, err)
+}
 
 // beginning is where a run starts.
 type beginning struct {
@@ -24,49 +30,29 @@ const beginKey = "train/begin"
 
 // begin decides where the run starts. Rank 0 decides and tidies the output directory; the others follow.
 func begin(job *Job) (beginning, error) {
-	c := job.Config
-	ckpt, err := sharedDecision(job)
+	var ckpt *checkpoint.Checkpoint
+	var err error
+	if job.Rank == 0 {
+		ckpt, err = decide(job)
+	} else {
+		ckpt, err = followRank0(job)
+	}
 	if err != nil {
 		return beginning{}, err
 	}
 	if ckpt == nil {
-		lanes, err := c.Lanes(job.World)
+		lanes, err := job.Config.Lanes(job.World)
 		return beginning{lanes: lanes}, mark(ErrInput, err)
 	}
-	if err := resumable(job, ckpt); err != nil {
+	differences, err := resumable(job.Config, job.World, job.Train.Digest(), ckpt)
+	if err != nil {
 		return beginning{}, mark(ErrInput, err)
 	}
+	job.reportResume(ckpt, differences)
 	return beginning{step: ckpt.State.Step, lanes: ckpt.State.Lanes, checkpoint: ckpt}, nil
 }
 
-func sharedDecision(job *Job) (*checkpoint.Checkpoint, error) {
-	if job.Rank != 0 {
-		path, err := job.Store.Get(beginKey, time.Duration(job.Config.DDPTimeoutSeconds)*time.Second)
-		if err != nil {
-			return nil, mark(ErrPeer, fmt.Errorf("wait for rank 0 to choose the start: %w", err))
-		}
-		if len(path) == 0 {
-			return nil, nil
-		}
-		ckpt, err := checkpoint.Load(string(path))
-		return ckpt, mark(ErrInput, err)
-	}
-	ckpt, err := decide(job)
-	if err != nil {
-		return nil, mark(ErrInput, err)
-	}
-	path := ""
-	if ckpt != nil {
-		path = ckpt.Path
-	}
-	if job.World > 1 {
-		if err := job.Store.Set(beginKey, []byte(path)); err != nil {
-			return nil, err
-		}
-	}
-	return ckpt, nil
-}
-
+// decide chooses the start on rank 0 and tells the other ranks.
 func decide(job *Job) (*checkpoint.Checkpoint, error) {
 	dir := job.Config.OutputDir
 	if err := os.MkdirAll(dir, 0o777); err != nil {
@@ -77,53 +63,55 @@ func decide(job *Job) (*checkpoint.Checkpoint, error) {
 	}
 	d, err := checkpoint.Decide(dir, job.Config.ResumeFromCheckpoint, job.Config.OverwriteOutputDir)
 	if err != nil {
-		return nil, err
+		return nil, mark(ErrInput, err)
 	}
 	for _, broken := range d.Broken {
 		job.Log.Warn().Err(broken).Msg("passed over a checkpoint")
 	}
 	if d.Clear {
 		job.Log.Info().Str("output_dir", dir).Msg("deleting the run that is there, as overwrite_output_dir says")
-		return nil, checkpoint.Clear(dir, job.Generation)
+		if err := checkpoint.Clear(dir, job.Generation); err != nil {
+			return nil, err
+		}
 	}
-	return d.Resume, nil
+	if job.World == 1 {
+		return d.Resume, nil
+	}
+	path := ""
+	if d.Resume != nil {
+		path = d.Resume.Path
+	}
+	return d.Resume, job.Store.Set(beginKey, []byte(path))
 }
 
-// resumable refuses a checkpoint that this configuration would not continue, and says what it means where it would.
-func resumable(job *Job, ckpt *checkpoint.Checkpoint) error {
-	state := ckpt.State
-	differences, err := job.Config.Differences(state.Config)
+// followRank0 waits for rank 0's choice.
+func followRank0(job *Job) (*checkpoint.Checkpoint, error) {
+	path, err := job.Store.Get(beginKey, time.Duration(job.Config.DDPTimeoutSeconds)*time.Second)
 	if err != nil {
-		return fmt.Errorf("checkpoint %s: %w", ckpt.Path, err)
+		return nil, mark(ErrPeer, fmt.Errorf("wait for rank 0 to choose the start: %w", err))
 	}
-	var refused []string
+	if len(path) == 0 {
+		return nil, nil
+	}
+	ckpt, err := checkpoint.Load(string(path))
+	return ckpt, mark(ErrInput, err)
+}
+
+// reportResume says on rank 0 from where the run goes on and what is different.
+func (job *Job) reportResume(ckpt *checkpoint.Checkpoint, differences []config.Difference) {
+	if job.Rank != 0 {
+		return
+	}
+	job.Log.Info().Str("checkpoint", ckpt.Path).Int64("step", ckpt.State.Step).Msg("resuming")
 	for _, d := range differences {
-		if !d.Allowed {
-			refused = append(refused, fmt.Sprintf("%s: %s then, %s now", d.Key, d.Old, d.New))
-		} else if job.Rank == 0 {
-			job.Log.Info().Str("key", d.Key).Str("then", d.Old).Str("now", d.New).Msg("changed since the checkpoint")
-			if d.Key == "num_train_epochs" || d.Key == "max_steps" {
-				job.Log.Info().Msg("the learning-rate schedule is computed again for the new length")
-			}
+		job.Log.Info().Str("key", d.Key).Str("then", d.Old).Str("now", d.New).Msg("changed since the checkpoint")
+		if d.Key == "num_train_epochs" || d.Key == "max_steps" {
+			job.Log.Info().Msg("the learning-rate schedule is computed again for the new length")
 		}
 	}
-	if state.ShardsDigest != job.Train.Digest() {
-		refused = append(refused, "data: the text, the tokenizer or what a sample is has changed")
+	for _, d := range ckpt.State.Environment.Differences(job.environment()) {
+		job.Log.Warn().Str("difference", d).Msg("the continuation is exact in samples and draws, but not bit for bit")
 	}
-	if len(refused) > 0 {
-		return fmt.Errorf("cannot go on from %s: %s; set the earlier values, choose another output_dir, or begin anew with "+
-			"resume_from_checkpoint: none and overwrite_output_dir: true", ckpt.Path, strings.Join(refused, "; "))
-	}
-	if job.World > state.Lanes {
-		return fmt.Errorf("cannot go on from %s with %d ranks: its batch has %d lanes, so at most as many ranks", ckpt.Path, job.World, state.Lanes)
-	}
-	if job.Rank == 0 {
-		job.Log.Info().Str("checkpoint", ckpt.Path).Int64("step", state.Step).Msg("resuming")
-		for _, d := range state.Environment.Differences(job.environment()) {
-			job.Log.Warn().Str("difference", d).Msg("the continuation is exact in samples and draws, but not bit for bit")
-		}
-	}
-	return nil
 }
 
 func (job *Job) environment() checkpoint.Environment {
