@@ -94,8 +94,8 @@ func TestWorkerCheck(t *testing.T) {
 		want    string
 	}{
 		{"wrong", 78, "ddprun: corpus.txt: is empty\n"},
-		{"library", 78, `does not start; "make setup" and "make build" put its libraries in place:`},
-		{"crash", 1, "exit status 5\nddprun: boom\n"},
+		{"library", 78, `does not start; "make setup" and "make build" put its libraries in place`},
+		{"crash", 1, "boom\nddprun: "},
 	} {
 		workplace(t)
 		before := files(t)

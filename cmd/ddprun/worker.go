@@ -5,12 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -65,30 +65,28 @@ func findWorker(flag string) (string, error) {
 	return filepath.Abs(path)
 }
 
-// workerCheck has ddprun-worker check what needs libtorch or a tokenizer, before the ranks start and anything is written. Its
-// protocol: the settled configuration as JSON on standard input; exit code 0 where all is well, 78 with the reason on standard
-// error where the configuration or input is wrong.
-func workerCheck(ctx context.Context, worker string, nproc int, dry bool, settled []byte) error {
+// workerCheck has ddprun-worker check what needs libtorch or a tokenizer, before the ranks start. Its protocol: the settled
+// configuration as JSON on standard input; exit code 0 where all is well, 78 where the configuration or input is wrong. What it says,
+// for people, goes to stderr as it comes: preparing a large text takes a while.
+func workerCheck(ctx context.Context, worker string, nproc int, dry bool, settled []byte, stderr io.Writer) error {
 	// The check ends with this program: Pdeathsig goes by the thread that started it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd := exec.CommandContext(ctx, worker, "check", "--nproc", strconv.Itoa(nproc), "--dry-run="+strconv.FormatBool(dry))
 	cmd.Stdin = bytes.NewReader(settled)
+	cmd.Stderr = stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	_, err := cmd.Output()
+	err := cmd.Run()
 	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
-		if err != nil {
-			return fmt.Errorf("start %s: %w", worker, err)
-		}
-		return nil
-	}
-	said := strings.TrimSpace(strings.ReplaceAll("\n"+string(exit.Stderr), "\nddprun: ", "\n")) // run puts its own prefix
 	switch {
-	case exit.ExitCode() == launch.ExitConfig && said != "":
-		return errors.New(said)
+	case err == nil:
+		return nil
+	case !errors.As(err, &exit):
+		return fmt.Errorf("start %s: %w", worker, err)
+	case exit.ExitCode() == launch.ExitConfig:
+		return &exitError{launch.ExitConfig, nil} // it has said why
 	case exit.ExitCode() == 127: // the dynamic loader's: a library is missing
-		return fmt.Errorf("%s does not start; \"make setup\" and \"make build\" put its libraries in place:\n%s", worker, said)
+		return fmt.Errorf("%s does not start; \"make setup\" and \"make build\" put its libraries in place", worker)
 	}
-	return &exitError{launch.ExitFailed, fmt.Errorf("%s check: %w\n%s", worker, err, said)}
+	return &exitError{launch.ExitFailed, fmt.Errorf("%s check: %w", worker, err)}
 }
