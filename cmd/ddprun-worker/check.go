@@ -12,6 +12,7 @@ import (
 	"github.com/ddprun/ddprun/internal/config"
 	"github.com/ddprun/ddprun/internal/hf"
 	"github.com/ddprun/ddprun/internal/train"
+	"github.com/ddprun/ddprun/shard"
 )
 
 func newCheckCommand() *cobra.Command {
@@ -41,7 +42,7 @@ func newCheckCommand() *cobra.Command {
 
 // check refuses what the ranks would refuse. On the way it prepares the text, which they find done; where that fails, or in a dry
 // run, everything it made is gone again.
-func check(ctx context.Context, c *config.Config, nproc int, dry bool, stderr io.Writer) error {
+func check(ctx context.Context, c *config.Config, nproc int, dry bool, stderr io.Writer) (err error) {
 	if _, err := c.Lanes(nproc); err != nil {
 		return inputError{err}
 	}
@@ -56,7 +57,10 @@ func check(ctx context.Context, c *config.Config, nproc int, dry bool, stderr io
 		return err
 	}
 	defer t.tok.Close()
-	if err := train.CheckBegin(c); err != nil {
+	lanes, err := train.CheckStart(c, nproc, func() (string, error) {
+		return shard.SamplesDigest(t.prepareConfig(c, shardsDir(c), c.Data), t.sampleConfig(c))
+	})
+	if err != nil {
 		return err
 	}
 	dir := shardsDir(c)
@@ -66,11 +70,15 @@ func check(ctx context.Context, c *config.Config, nproc int, dry bool, stderr io
 		}
 		defer os.RemoveAll(dir)
 	}
-	made := missingParents(dir)
+	parents := missingParents(dir)
 	data, err := t.openCorpora(ctx, c, dir, newLogger(stderr, 0))
-	data.close()
+	defer data.close()
+	if err == nil {
+		err = train.CheckLength(c, data.train.Len(), lanes)
+	}
 	if err != nil {
-		remove(made)
+		data.undo()
+		remove(parents)
 	}
 	return err
 }

@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 
 	"github.com/rs/zerolog"
 
@@ -61,6 +65,9 @@ func openText(c *config.Config) (*text, error) {
 }
 
 func (t *text) open(c *config.Config) error {
+	if c.SentenceUnit == "auto" {
+		return inputError{errors.New("sentence_unit: auto is not available in this version; line takes each line of the text as a sentence")}
+	}
 	json, err := hf.TokenizerJSON(c.Model)
 	if err != nil {
 		return inputError{err}
@@ -117,43 +124,20 @@ func readVocab(dir string, tok *tokenizer.Tokenizer, size int) (objectives.Vocab
 	return v, err
 }
 
-// samples prepares the text at paths, where that has not been done, and opens its samples. One process of a node works, the others
-// wait. The caller closes both results.
-func (t *text) samples(ctx context.Context, c *config.Config, shardsDir string, paths []string, log zerolog.Logger) (*shard.Corpus, *shard.Samples, error) {
-	report, err := shard.Prepare(ctx, shard.PrepareConfig{Dir: shardsDir, Paths: paths, TextUnit: shard.TextUnit(c.TextUnit),
-		SentenceUnit: sentenceUnit(c), EncodingErrors: shard.EncodingErrors(c.EncodingErrors), Encoder: t,
-		Waiting: func() { log.Info().Msg("another process prepares the text: waiting") }})
-	if err != nil {
-		return nil, nil, inputError{err}
+// prepareConfig says how the text at paths becomes token shards.
+func (t *text) prepareConfig(c *config.Config, shardsDir string, paths []string) shard.PrepareConfig {
+	cfg := shard.PrepareConfig{Dir: shardsDir, Paths: paths, TextUnit: shard.TextUnit(c.TextUnit), SentenceUnit: shard.SentenceNone,
+		EncodingErrors: shard.EncodingErrors(c.EncodingErrors), Encoder: t}
+	if c.SentenceUnit == "line" {
+		cfg.SentenceUnit = shard.SentenceLine
 	}
-	if !report.Reused {
-		log.Info().Strs("paths", paths).Int64("documents", report.Documents).Int64("tokens", report.Tokens).Str("shards", report.Dir).Msg("text prepared")
-	}
-	corpus, err := shard.Open(report.Dir, shard.OpenConfig{})
-	if err != nil {
-		return nil, nil, err
-	}
-	samples, err := corpus.Samples(ctx, shard.SampleConfig{Unit: shard.SampleUnit(c.SampleUnit), MaxTokens: t.maxTokens - t.objective.SpecialTokens(),
-		Keep: t.objective.Maskable, KeepDigest: "mlm-maskable-1"})
-	if err == nil && samples.Len() == 0 {
-		samples.Close()
-		err = inputError{fmt.Errorf("%q: there is nothing to train on: no document has a token that can be masked", paths)}
-	}
-	if err != nil {
-		corpus.Close()
-		return nil, nil, err
-	}
-	if r := samples.Report(); r.LeftOut > 0 && !r.Reused {
-		log.Info().Int64("samples", r.LeftOut).Msg("left out: no token that can be masked")
-	}
-	return corpus, samples, nil
+	return cfg
 }
 
-func sentenceUnit(c *config.Config) shard.SentenceUnit {
-	if c.SentenceUnit == "line" || c.SampleUnit == "sentence" {
-		return shard.SentenceLine
-	}
-	return shard.SentenceNone
+// sampleConfig says what of the shards is a sample.
+func (t *text) sampleConfig(c *config.Config) shard.SampleConfig {
+	return shard.SampleConfig{Unit: shard.SampleUnit(c.SampleUnit), MaxTokens: t.maxTokens - t.objective.SpecialTokens(),
+		Keep: t.objective.Maskable, KeepDigest: "mlm-maskable-1"}
 }
 
 // corpora are the samples of a run.
@@ -161,36 +145,79 @@ type corpora struct {
 	train   *shard.Samples
 	eval    []train.EvalSet
 	closers []func() error
+	made    []string // shards that were not there before
 }
 
-func (c *corpora) close() {
-	for i := len(c.closers) - 1; i >= 0; i-- {
-		c.closers[i]()
+// close closes all that is open; what was returned must not be used after it.
+func (d *corpora) close() {
+	for i := len(d.closers) - 1; i >= 0; i-- {
+		d.closers[i]() // they unmap files
+	}
+}
+
+// undo removes the shards that were made; other processes that want them make them again.
+func (d *corpora) undo() {
+	for _, dir := range d.made {
+		os.RemoveAll(dir)
 	}
 }
 
 // openCorpora prepares and opens the text of a run. The caller closes what it gets, also after an error.
 func (t *text) openCorpora(ctx context.Context, c *config.Config, shardsDir string, log zerolog.Logger) (*corpora, error) {
-	out := &corpora{}
+	d := &corpora{}
 	open := func(paths []string) (*shard.Samples, error) {
-		corpus, samples, err := t.samples(ctx, c, shardsDir, paths, log)
-		if err == nil {
-			out.closers = append(out.closers, corpus.Close, samples.Close)
+		samples, err := t.openCorpus(ctx, c, d, shardsDir, paths, log)
+		if err != nil && ctx.Err() == nil && !isStorageError(err) {
+			err = inputError{err}
 		}
 		return samples, err
 	}
 	var err error
-	if out.train, err = open(c.Data); err != nil {
-		return out, err
+	if d.train, err = open(c.Data); err != nil {
+		return d, err
 	}
 	for _, set := range c.EvalData {
 		samples, err := open(set.Paths)
 		if err != nil {
-			return out, err
+			return d, err
 		}
-		out.eval = append(out.eval, train.EvalSet{Name: set.Name, Samples: samples})
+		d.eval = append(d.eval, train.EvalSet{Name: set.Name, Samples: samples})
 	}
-	return out, nil
+	return d, nil
+}
+
+// openCorpus prepares the text at paths, where that has not been done, and opens its samples, which d owns. One process of a node
+// works, the others wait.
+func (t *text) openCorpus(ctx context.Context, c *config.Config, d *corpora, shardsDir string, paths []string, log zerolog.Logger) (*shard.Samples, error) {
+	cfg := t.prepareConfig(c, shardsDir, paths)
+	cfg.Waiting = func() { log.Info().Msg("another process prepares the text: waiting") }
+	report, err := shard.Prepare(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if !report.Reused {
+		d.made = append(d.made, report.Dir)
+		log.Info().Strs("paths", paths).Int64("documents", report.Documents).Int64("tokens", report.Tokens).Str("shards", report.Dir).Msg("text prepared")
+	}
+	corpus, err := shard.Open(report.Dir, shard.OpenConfig{})
+	if err != nil {
+		return nil, err
+	}
+	d.closers = append(d.closers, corpus.Close)
+	samples, err := corpus.Samples(ctx, t.sampleConfig(c))
+	if err != nil {
+		return nil, fmt.Errorf("text %s: a sample needs a token that can be masked, one that is not special: %w", strings.Join(paths, ", "), err)
+	}
+	d.closers = append(d.closers, samples.Close)
+	if r := samples.Report(); r.LeftOut > 0 && !r.Reused {
+		log.Info().Int64("samples", r.LeftOut).Msg("left out: no token that can be masked")
+	}
+	return samples, nil
+}
+
+// isStorageError tells a failing or full disk from a text that is wrong.
+func isStorageError(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) || errors.Is(err, syscall.EIO)
 }
 
 // shardsDir is where a run keeps its token shards.

@@ -40,6 +40,9 @@ func (d DType) Size() int64 {
 	return 0
 }
 
+// Real tells whether AsFloat32 converts elements of the type.
+func (d DType) Real() bool { return d == F32 || d == F16 || d == BF16 || d == F64 }
+
 // order is the place of d in dtypes, -1 if it is not there.
 func (d DType) order() int {
 	for i, known := range dtypes {

@@ -59,3 +59,13 @@ func TestAsFloat32(t *testing.T) {
 	wantError(t, Tensor{Name: "ids", DType: I64, Shape: []int64{1}, Data: make([]byte, 8)}.AsFloat32(nan), "ids", "I64")
 	wantError(t, Tensor{Name: "w", DType: F32, Shape: []int64{2}, Data: make([]byte, 8)}.AsFloat32(nan), "w", "does not fit")
 }
+
+// Real is what AsFloat32 converts.
+func TestReal(t *testing.T) {
+	for _, d := range append([]DType{"F4", ""}, I64, I32, U8, BOOL, "C64", F16, BF16, F32, F64) {
+		err := (Tensor{DType: d, Shape: []int64{1}, Data: make([]byte, d.Size())}).AsFloat32(make([]float32, 1))
+		if d.Real() != (err == nil) {
+			t.Errorf("%q: Real is %v, AsFloat32 says %v", d, d.Real(), err)
+		}
+	}
+}

@@ -36,11 +36,10 @@ func Load(m Model, params []torch.Tensor, w *hf.Weights, seed uint64) (LoadRepor
 		}
 		return report, nil
 	}
-	wanted := make([]string, len(specs))
-	for i, s := range specs {
-		wanted[i] = s.Name
+	match, err := matchWeights(m, w)
+	if err != nil {
+		return LoadReport{}, err
 	}
-	match := hf.Match(wanted, w.Names(), m.matchRules())
 	for i, s := range specs {
 		name, found := match.Found[s.Name]
 		if !found {
@@ -48,14 +47,41 @@ func Load(m Model, params []torch.Tensor, w *hf.Weights, seed uint64) (LoadRepor
 			continue
 		}
 		t, _ := w.Tensor(name)
-		if !slices.Equal(t.Shape, s.Shape) {
-			return LoadReport{}, fmt.Errorf("%s: tensor %s has shape %v, config.json says %v", w.Path, name, t.Shape, s.Shape)
-		}
 		if err := t.AsFloat32(params[i].Float32s()); err != nil {
 			return LoadReport{}, fmt.Errorf("%s: %w", w.Path, err)
 		}
 	}
 	return LoadReport{NewlyInitialised: match.Missing, Unused: match.Unused}, nil
+}
+
+// Check tells whether Load would take a checkpoint, by names, shapes and types alone.
+func Check(m Model, w *hf.Weights) error {
+	_, err := matchWeights(m, w)
+	return err
+}
+
+// matchWeights finds the model's parameters in a checkpoint; those that it finds fit.
+func matchWeights(m Model, w *hf.Weights) (hf.Matching, error) {
+	specs := m.Specs()
+	wanted := make([]string, len(specs))
+	for i, s := range specs {
+		wanted[i] = s.Name
+	}
+	match := hf.Match(wanted, w.Names(), m.matchRules())
+	for _, s := range specs {
+		name, found := match.Found[s.Name]
+		if !found {
+			continue
+		}
+		t, _ := w.Tensor(name)
+		switch {
+		case !slices.Equal(t.Shape, s.Shape):
+			return match, fmt.Errorf("%s: tensor %s has shape %v, config.json says %v", w.Path, name, t.Shape, s.Shape)
+		case !t.DType.Real():
+			return match, fmt.Errorf("%s: tensor %s is %s; weights must be F32, F16, BF16 or F64", w.Path, name, t.DType)
+		}
+	}
+	return match, nil
 }
 
 func (s Spec) initialise(dst []float32, seed uint64) {

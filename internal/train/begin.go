@@ -12,12 +12,6 @@ import (
 	"github.com/ddprun/ddprun/internal/torch"
 )
 
-// CheckBegin tells why a run may not begin, or go on, in its output directory. It changes nothing.
-func CheckBegin(c *config.Config) error {
-	_, err := checkpoint.Decide(c.OutputDir, c.ResumeFromCheckpoint, c.OverwriteOutputDir)
-	return mark(ErrInput, err)
-}
-
 // beginning is where a run starts.
 type beginning struct {
 	step       int64

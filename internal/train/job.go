@@ -23,7 +23,6 @@ type Job struct {
 	Train     *shard.Samples
 	Eval      []EvalSet
 	Objective *objectives.MLM
-	Vocab     objectives.Vocab
 
 	Log  zerolog.Logger
 	Stop <-chan struct{} // closed when the run shall stop with a checkpoint

@@ -1,11 +1,9 @@
 package train
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/ddprun/ddprun/ddp"
@@ -15,28 +13,43 @@ import (
 	"github.com/ddprun/ddprun/shard"
 )
 
-// Check tells what is wrong with the model and the vocabulary for this configuration, before anything is started. maxTokens is the
-// longest sample in tokens, special ones included, that follows from max_seq_length.
+// Check tells what is wrong with the model and the vocabulary for this configuration, before anything is started: an error of kind
+// [ErrInput]. maxTokens is the longest sample in tokens, special ones included, that follows from max_seq_length.
 func Check(modelDir string, maxSeqLength int, vocabSize int) (maxTokens int, err error) {
+	maxTokens, err = check(modelDir, maxSeqLength, vocabSize)
+	return maxTokens, mark(ErrInput, err)
+}
+
+func check(modelDir string, maxSeqLength int, vocabSize int) (int, error) {
 	cfg, err := hf.ReadConfig(modelDir)
 	if err != nil {
-		return 0, mark(ErrInput, err)
+		return 0, err
 	}
 	m, err := model.New(cfg)
 	if err != nil {
-		return 0, mark(ErrInput, err)
+		return 0, err
+	}
+	w, err := openWeights(modelDir)
+	if err != nil {
+		return 0, err
+	}
+	if w != nil {
+		defer w.Close()
+		if err := model.Check(m, w); err != nil {
+			return 0, err
+		}
 	}
 	if vocabSize > m.VocabRows() {
-		return 0, mark(ErrInput, fmt.Errorf("%s: the tokenizer has ids up to %d, the model's embeddings have %d rows: tokenizer and model don't belong together",
-			modelDir, vocabSize-1, m.VocabRows()))
+		return 0, fmt.Errorf("%s: the tokenizer has ids up to %d, the model's embeddings have %d rows: tokenizer and model don't belong together",
+			modelDir, vocabSize-1, m.VocabRows())
 	}
-	if maxTokens = maxSeqLength; maxTokens == 0 {
-		maxTokens = m.MaxTokens()
+	if maxSeqLength == 0 {
+		return m.MaxTokens(), nil
 	}
-	if maxTokens > m.MaxTokens() {
-		return 0, mark(ErrInput, fmt.Errorf("max_seq_length: %d is more than the %d positions of %s", maxTokens, m.MaxTokens(), modelDir))
+	if maxSeqLength > m.MaxTokens() {
+		return 0, fmt.Errorf("max_seq_length: %d is more than the %d positions of %s", maxSeqLength, m.MaxTokens(), modelDir)
 	}
-	return maxTokens, nil
+	return maxSeqLength, nil
 }
 
 // setUp builds the model with its parameters, from the model directory or the checkpoint, and the optimizer.
@@ -75,13 +88,11 @@ func (r *rank) setUp(start beginning) (err error) {
 // loadModel fills the parameters from the model directory; one without weights begins at random.
 func (r *rank) loadModel() error {
 	dir := r.job.Config.Model
-	w, err := hf.Open(dir)
+	w, err := openWeights(dir)
 	if err != nil {
-		if hasWeights(dir) {
-			return err
-		}
-		w = nil
-	} else {
+		return err
+	}
+	if w != nil {
 		defer w.Close()
 	}
 	report, err := model.Load(r.model, r.params.Tensors(), w, uint64(r.job.Config.Seed))
@@ -97,14 +108,20 @@ func (r *rank) loadModel() error {
 	return nil
 }
 
-func hasWeights(dir string) bool {
-	for _, pattern := range []string{"*.safetensors", "*.safetensors.index.json", "pytorch_model*"} {
-		if found, err := filepath.Glob(filepath.Join(dir, pattern)); err != nil || len(found) > 0 {
-			return true
+// openWeights opens the weights of a model directory; nil: it has none. A directory where only some name looks like weights is not
+// taken for one without. The caller closes the result.
+func openWeights(dir string) (*hf.Weights, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, entry := range entries {
+		name := strings.TrimSuffix(entry.Name(), ".index.json")
+		if strings.HasSuffix(name, ".safetensors") || strings.HasPrefix(name, "pytorch_model") {
+			return hf.Open(dir)
 		}
 	}
-	_, err := os.Stat(dir)
-	return errors.Is(err, fs.ErrNotExist)
+	return nil, nil
 }
 
 // groups forms the two process groups of the run.

@@ -1,0 +1,70 @@
+package train
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/ddprun/ddprun/internal/checkpoint"
+	"github.com/ddprun/ddprun/internal/config"
+)
+
+// CheckStart tells why a run of world ranks could not begin with this configuration and what lies in its output_dir, before anything is
+// written: an error of kind [ErrInput]. digest returns the digest of the training samples; it is called only where a checkpoint is
+// compared with. lanes is what [CheckLength] wants.
+func CheckStart(c *config.Config, world int, digest func() (string, error)) (lanes int, err error) {
+	d, err := checkpoint.Decide(c.OutputDir, c.ResumeFromCheckpoint, c.OverwriteOutputDir)
+	if err != nil {
+		return 0, mark(ErrInput, err)
+	}
+	if d.Resume == nil {
+		lanes, err = c.Lanes(world)
+		return lanes, mark(ErrInput, err)
+	}
+	samples, err := digest()
+	if err != nil {
+		return 0, mark(ErrInput, err)
+	}
+	_, err = resumable(c, world, samples, d.Resume)
+	return d.Resume.State.Lanes, mark(ErrInput, err)
+}
+
+// CheckLength tells why there would be no step to run: an error of kind [ErrInput].
+func CheckLength(c *config.Config, samples int64, lanes int) error {
+	_, err := newPlan(c, samples, lanes)
+	return mark(ErrInput, err)
+}
+
+// resumable returns what has changed since a checkpoint, or why this run cannot go on from it. samples is the digest of the training
+// samples.
+func resumable(c *config.Config, world int, samples string, ckpt *checkpoint.Checkpoint) ([]config.Difference, error) {
+	differences, err := c.Differences(ckpt.State.Config)
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint %s: %w", ckpt.Path, err)
+	}
+	var refused []string
+	for _, d := range differences {
+		if !d.Allowed {
+			refused = append(refused, fmt.Sprintf("%s: %s then, %s now", d.Key, orUnset(d.Old), orUnset(d.New)))
+		}
+	}
+	if len(refused) == 0 && ckpt.State.ShardsDigest != samples {
+		refused = append(refused, "data: the text or the model's tokenizer has changed")
+	}
+	if len(refused) > 0 {
+		return nil, fmt.Errorf("cannot go on from %s: %s; set the earlier values, choose another output_dir, or begin anew with "+
+			"resume_from_checkpoint: none and overwrite_output_dir: true", ckpt.Path, strings.Join(refused, "; "))
+	}
+	if world > ckpt.State.Lanes {
+		return nil, fmt.Errorf("cannot go on from %s with %d ranks: its global batch has %d lanes, so at most as many ranks can share it",
+			ckpt.Path, world, ckpt.State.Lanes)
+	}
+	return differences, nil
+}
+
+// orUnset names the value of a key that one version of ddprun does not know.
+func orUnset(value string) string {
+	if value == "" {
+		return "not a key"
+	}
+	return value
+}

@@ -1,0 +1,303 @@
+package e2e
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+// badInput is input that is refused before anything starts.
+type badInput struct {
+	name    string
+	prepare func(w *workspace) // spoils the workspace; may be nil
+	set     settings           // changes to train.yaml
+	args    []string           // instead of train.yaml alone
+	said    []string           // parts of the message: which file or key, and what is wrong
+}
+
+var badConfigurations = []badInput{
+	{name: "no file", args: []string{"nowhere.yaml"}, said: []string{"nowhere.yaml", "no such file"}},
+	{name: "no YAML", prepare: func(w *workspace) { w.write("bad.yaml", "model: [model\ndata: text.txt\n") }, args: []string{"bad.yaml"},
+		said: []string{"bad.yaml:", "yaml"}},
+	{name: "binary", prepare: func(w *workspace) { w.write("bad.yaml", "\x00\xff\xfe") }, args: []string{"bad.yaml"}, said: []string{"bad.yaml"}},
+	{name: "unknown key", set: settings{"learning_rat": 1}, said: []string{"train.yaml:", "learning_rat", "learning_rate"}},
+	{name: "wrong type", set: settings{"max_steps": "many"}, said: []string{"train.yaml:", "max_steps", "many"}},
+	{name: "nproc 0", args: []string{"--nproc", "0", "train.yaml"}, said: []string{"nproc", "0"}},
+	{name: "nproc below 0", args: []string{"--nproc", "-1", "train.yaml"}, said: []string{"nproc", "-1"}},
+	{name: "nproc no number", args: []string{"--nproc", "two", "train.yaml"}, said: []string{"nproc", "two"}},
+	{name: "more ranks than lanes", args: []string{"--nproc", "5", "train.yaml"}, said: []string{"global_batch_size", "5", "4"}},
+	{name: "device", set: settings{"device": "cuda"}, said: []string{"device", "cuda", "cpu"}},
+	{name: "sentences from punctuation", set: settings{"sentence_unit": "auto"}, said: []string{"sentence_unit", "auto", "line"}},
+	{name: "output_dir is a file", set: settings{"output_dir": "text.txt"}, said: []string{"output_dir", "text.txt", "file"}},
+	{name: "no such checkpoint", set: settings{"resume_from_checkpoint": "nowhere"}, said: []string{"resume_from_checkpoint", "nowhere"}},
+}
+
+var badModels = []badInput{
+	{name: "no model", set: settings{"model": "nowhere"}, said: []string{"model", "nowhere", "does not exist"}},
+	{name: "no config.json", prepare: remove("model/config.json"), said: []string{"model", "config.json"}},
+	{name: "config.json no JSON", prepare: write("model/config.json", "{"), said: []string{"model/config.json"}},
+	{name: "architecture", prepare: write("model/config.json", `{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}`),
+		said: []string{"model/config.json", "gpt2", "BertForMaskedLM"}},
+	{name: "truncated weights", prepare: func(w *workspace) {
+		w.write("model/model.safetensors", w.read("model/model.safetensors")[:5000])
+	}, said: []string{"model/model.safetensors"}},
+	{name: "header longer than the file", prepare: safetensors(1<<20, `{}`), said: []string{"model/model.safetensors", "header"}},
+	{name: "header of more than 100 MB", prepare: safetensors(101<<20, `{}`), said: []string{"model/model.safetensors", "header"}},
+	{name: "header no JSON", prepare: safetensors(2, `{{`), said: []string{"model/model.safetensors"}},
+	{name: "offset out of range", prepare: tensors(`{"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}`, 8),
+		said: []string{"model/model.safetensors", `a`, "16"}},
+	{name: "offset overflows", prepare: tensors(`{"a": {"dtype": "F32", "shape": [4611686018427387904, 4], "data_offsets": [0, 18446744073709551615]}}`, 8),
+		said: []string{"model/model.safetensors", "a"}},
+	{name: "overlapping tensors", prepare: tensors(`{"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]},
+ "b": {"dtype": "F32", "shape": [4], "data_offsets": [8, 24]}}`, 24), said: []string{"model/model.safetensors", "b"}},
+	{name: "wrong size of a dtype", prepare: tensors(`{"a": {"dtype": "F16", "shape": [4], "data_offsets": [0, 16]}}`, 16),
+		said: []string{"model/model.safetensors", "a", "16"}},
+	{name: "index names a file outside", prepare: func(w *workspace) {
+		outside(w)
+		w.write("model/model.safetensors.index.json", `{"weight_map": {"cls.predictions.bias": "../outside.safetensors"}}`)
+	}, said: []string{"model/model.safetensors.index.json", "../outside.safetensors"}},
+	{name: "index names a link that leads outside", prepare: func(w *workspace) {
+		outside(w)
+		if err := os.Symlink("../outside.safetensors", w.path("model/inside.safetensors")); err != nil {
+			w.t.Fatal(err)
+		}
+		w.write("model/model.safetensors.index.json", `{"weight_map": {"cls.predictions.bias": "inside.safetensors"}}`)
+	}, said: []string{"model", "inside.safetensors"}},
+	{name: "weights of another shape", prepare: func(w *workspace) {
+		w.write("model/config.json", strings.Replace(w.read("model/config.json"), `"intermediate_size": 64`, `"intermediate_size": 65`, 1))
+	}, said: []string{"model/model.safetensors", "intermediate", "64", "65"}},
+	{name: "more tokens than rows", prepare: func(w *workspace) {
+		w.write("model/vocab.txt", w.read("model/vocab.txt")+"onemore\n")
+	}, said: []string{"model", "97", "rows"}},
+	{name: "no tokenizer", prepare: remove("model/vocab.txt"), said: []string{"model", "tokenizer.json"}},
+	{name: "tokenizer no JSON", prepare: write("model/tokenizer.json", "{"), said: []string{"tokenizer"}},
+	{name: "no mask token", prepare: func(w *workspace) {
+		w.write("model/vocab.txt", strings.Replace(w.read("model/vocab.txt"), "[MASK]", "masked", 1))
+		w.write("model/tokenizer_config.json", `{"tokenizer_class": "BertTokenizer", "mask_token": null}`)
+	}, said: []string{"model", "mask"}},
+	{name: "longer than the positions", set: settings{"max_seq_length": 41}, said: []string{"max_seq_length", "41", "40"}},
+	{name: "no room for text", set: settings{"max_seq_length": 2}, said: []string{"max_seq_length", "2"}},
+	{name: "tokenizer file leads outside", prepare: func(w *workspace) {
+		if err := os.Symlink("../text.txt", w.path("model/merges.txt")); err != nil {
+			w.t.Fatal(err)
+		}
+	}, said: []string{"merges.txt"}},
+}
+
+var badTexts = []badInput{
+	{name: "no such text", set: settings{"data": "nowhere.txt"}, said: []string{"data", "nowhere.txt"}},
+	{name: "pattern without a match", set: settings{"data": "*.text"}, said: []string{"data", "*.text"}},
+	{name: "directory without text", set: settings{"data": "tmp"}, said: []string{"tmp"}},
+	{name: "empty text", prepare: write("text.txt", ""), said: []string{"text.txt", "empty"}},
+	{name: "blank text", prepare: write("text.txt", " \n\n \t\n"), said: []string{"text.txt", "empty"}},
+	{name: "nothing that can be masked", prepare: write("text.txt", "\u6f22\u5b57\n\u6f22\n"), said: []string{"text.txt", "mask"}},
+	{name: "held-out text with nothing that can be masked", prepare: write("heldout.txt", "\u6f22\u5b57\n"),
+		set: settings{"eval_data": "heldout.txt"}, said: []string{"heldout.txt", "mask"}},
+	{name: "empty held-out text", prepare: write("heldout.txt", ""), set: settings{"eval_data": "heldout.txt"},
+		said: []string{"heldout.txt", "empty"}},
+	{name: "not UTF-8", prepare: write("text.txt", "ban ben\nb\xe4n\n"), said: []string{"text.txt", "9", "encoding_errors: replace"}},
+	{name: "no full step", set: settings{"dataloader_drop_last": true, "global_batch_size": 64}, said: []string{"dataloader_drop_last", "33"}},
+}
+
+func remove(name string) func(*workspace) {
+	return func(w *workspace) {
+		if err := os.Remove(w.path(name)); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+func write(name, content string) func(*workspace) {
+	return func(w *workspace) { w.write(name, content) }
+}
+
+// safetensors writes weights whose header says that it has length bytes.
+func safetensors(length uint64, rest string) func(*workspace) {
+	return write("model/model.safetensors", string(binary.LittleEndian.AppendUint64(nil, length))+rest)
+}
+
+// tensors writes weights with a header and that many zeros.
+func tensors(header string, zeros int) func(*workspace) {
+	return safetensors(uint64(len(header)), header+strings.Repeat("\x00", zeros))
+}
+
+// outside moves the weights out of the model.
+func outside(w *workspace) {
+	if err := os.Rename(w.path("model/model.safetensors"), w.path("outside.safetensors")); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// Each bad input is exit code 78 and a message that names the file or key and what is wrong; nothing is written, and output_dir does
+// not come to be.
+func TestBadInput(t *testing.T) {
+	for _, group := range [][]badInput{badConfigurations, badModels, badTexts} {
+		for _, bad := range group {
+			t.Run(bad.name, func(t *testing.T) {
+				t.Parallel()
+				w := newWorkspace(t, 33)
+				if bad.prepare != nil {
+					bad.prepare(w)
+				}
+				w.config("train.yaml", bad.set)
+				args := bad.args
+				if args == nil {
+					args = []string{"--nproc", "2", "train.yaml"}
+				}
+				w.refused(bad.said, args...)
+			})
+		}
+	}
+}
+
+// refused runs ddprun on what it must refuse without a trace.
+func (w *workspace) refused(said []string, args ...string) {
+	w.t.Helper()
+	before := w.tree()
+	r := w.run(args...)
+	w.sameTree(before)
+	r.want(w.t, 78, said...)
+	if strings.Contains(r.stderr, "goroutine ") || strings.Contains(r.stderr, "c10::Error") {
+		w.t.Errorf("the message is a stack:\n%s", r.stderr)
+	}
+}
+
+// What looks odd and is right.
+func TestInputThatIsFine(t *testing.T) {
+	for _, fine := range []badInput{
+		{name: "more rows than tokens", prepare: func(w *workspace) {
+			w.write("model/vocab.txt", strings.Join(vocabulary()[:90], "\n")+"\n")
+		}},
+		{name: "not UTF-8, replaced", prepare: write("text.txt", "ban ben\nb\xe4n ban\nben\n"), set: settings{"encoding_errors": "replace"}},
+		{name: "no weights", prepare: remove("model/model.safetensors")},
+		{name: "one line", prepare: write("text.txt", "ban")},
+		{name: "some lines with nothing that can be masked", prepare: write("text.txt", "\u6f22\nban\n\n\u5b57\n")},
+		{name: "a key in a variable's place", args: []string{"--set", "learning_rate=1e-4", "train.yaml"}},
+	} {
+		t.Run(fine.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorkspace(t, 33)
+			if fine.prepare != nil {
+				fine.prepare(w)
+			}
+			changes := settings{"max_steps": 2}
+			for key, value := range fine.set {
+				changes[key] = value
+			}
+			w.config("train.yaml", changes)
+			args := fine.args
+			if args == nil {
+				args = []string{"train.yaml"}
+			}
+			w.run(args...).want(t, 0)
+			w.steps("out", 2)
+		})
+	}
+}
+
+// A run is never overwritten unasked, and goes on only as what it was.
+func TestExistingRun(t *testing.T) {
+	t.Parallel()
+	w := newWorkspace(t, 33)
+	w.config("train.yaml", settings{"max_steps": 6, "save_steps": 3})
+	w.run("--nproc", "2", "train.yaml").want(t, 0)
+
+	for _, key := range []struct {
+		set  settings
+		said []string
+	}{
+		{settings{"learning_rate": 2e-3}, []string{"learning_rate", "0.001", "0.002"}},
+		{settings{"seed": 7, "mlm_probability": 0.2}, []string{"seed", "42", "7", "mlm_probability", "0.15", "0.2"}},
+		{settings{"global_batch_size": 16}, []string{"global_batch_size", "8", "16"}},
+		{settings{"max_seq_length": 30}, []string{"max_seq_length", "0", "30"}},
+		{settings{"data": "heldout.txt"}, []string{"data", "text.txt", "heldout.txt"}},
+		{settings{"resume_from_checkpoint": "none"}, []string{"output_dir", "holds a run", "overwrite_output_dir: true"}},
+	} {
+		set := settings{"max_steps": 8, "save_steps": 3}
+		for k, v := range key.set {
+			set[k] = v
+		}
+		w.config("changed.yaml", set)
+		w.refused(key.said, "--nproc", "2", "changed.yaml")
+	}
+	text := w.read("text.txt")
+	w.write("text.txt", text+"ban\n")
+	w.refused([]string{"out/checkpoint-6", "data", "changed"}, "--nproc", "2", "train.yaml")
+	w.write("text.txt", text)
+	tokens := w.read("model/vocab.txt")
+	w.write("model/vocab.txt", strings.Replace(tokens, "\nban\n", "\nbanana\n", 1))
+	w.refused([]string{"out/checkpoint-6", "tokenizer", "changed"}, "--nproc", "2", "train.yaml")
+	w.write("model/vocab.txt", tokens)
+
+	changed := settings{"max_steps": 8, "save_steps": 4, "save_total_limit": 1, "eval_data": "heldout.txt", "threads_per_rank": 2}
+	w.config("longer.yaml", changed)
+	w.run("--nproc", "1", "longer.yaml").want(t, 0, "max_steps", "schedule is computed again", "save_steps", "eval_data", "ranks: 2 then, 1 now")
+	w.steps("out", 8)
+
+	w.config("anew.yaml", settings{"max_steps": 2, "learning_rate": 2e-3, "resume_from_checkpoint": "none", "overwrite_output_dir": true})
+	w.run("--nproc", "2", "anew.yaml").want(t, 0, "deleting")
+	w.steps("out", 2)
+}
+
+// A damaged checkpoint is passed over for the one before; where none is left, the run says so and does not begin anew.
+func TestDamagedCheckpoint(t *testing.T) {
+	t.Parallel()
+	w := newWorkspace(t, 33)
+	w.config("train.yaml", settings{"max_steps": 6, "save_steps": 3})
+	w.run("train.yaml").want(t, 0)
+	whole := w.read("out/model.safetensors")
+	damage := func(step int) {
+		name := fmt.Sprintf("out/checkpoint-%d/optimizer.safetensors", step)
+		content := []byte(w.read(name))
+		content[len(content)-5] ^= 1
+		w.write(name, string(content))
+	}
+	damage(6)
+	w.run("train.yaml").want(t, 0, "out/checkpoint-6", "optimizer.safetensors", "passed over")
+	if w.read("out/model.safetensors") != whole {
+		t.Error("the run that went on from checkpoint-3 ended elsewhere")
+	}
+	damage(3)
+	damage(6)
+	w.refused([]string{"out/checkpoint-3", "out/checkpoint-6", "overwrite_output_dir: true"}, "train.yaml")
+}
+
+// What config.json and the model's directory hold beside what ddprun understands is in what it writes.
+func TestUnknownFieldsAndFilesAreKept(t *testing.T) {
+	t.Parallel()
+	w := newWorkspace(t, 33)
+	var config map[string]any
+	if err := json.Unmarshal([]byte(w.read("model/config.json")), &config); err != nil {
+		t.Fatal(err)
+	}
+	config["of_tomorrow"] = map[string]any{"depth": []any{1.5, "x", nil}}
+	text, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write("model/config.json", string(text))
+	for _, name := range []string{"special_tokens_map.json", "chat_template.jinja", "notes/README.md", "added_tokens.json"} {
+		w.write("model/"+name, "{}")
+	}
+	w.config("train.yaml", settings{"max_steps": 2})
+	w.run("train.yaml").want(t, 0)
+	for _, dir := range []string{"out", "out/checkpoint-2"} {
+		var got map[string]any
+		if err := json.Unmarshal([]byte(w.read(dir+"/config.json")), &got); err != nil {
+			t.Fatal(err)
+		}
+		for key, value := range config {
+			if fmt.Sprint(got[key]) != fmt.Sprint(value) {
+				t.Errorf("%s/config.json: %s is %v, was %v", dir, key, got[key], value)
+			}
+		}
+		for _, name := range []string{"special_tokens_map.json", "chat_template.jinja", "notes/README.md", "added_tokens.json", "vocab.txt", "tokenizer_config.json"} {
+			if w.read(dir+"/"+name) != w.read("model/"+name) {
+				t.Errorf("%s/%s is not the model's", dir, name)
+			}
+		}
+	}
+}
