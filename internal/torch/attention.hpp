@@ -1,4 +1,4 @@
-// Attention over samples that lie back to back without padding. Of the [T, T] probabilities only their row sums' logarithms
+// Attention over samples that lie back to back without padding; a sample may have fewer queries than keys. Of the [Q, K] probabilities only their row sums' logarithms
 // are kept; the backward pass computes them again, block by block, in a buffer that stays in the cache.
 #pragma once
 #include "gemm.h"
@@ -17,11 +17,11 @@ namespace {
 
 constexpr int64_t kBlock = 128;  // query rows at once
 
-// Masks of a row are drawn for the query's index in the micro-batch times heads plus head; columns are keys of the sample.
+// Masks of a row are drawn for the query's row times heads plus head; columns are keys of the sample.
 struct Rows {
-  int64_t keys;        // T
+  int64_t keys;        // K
   int64_t heads;
-  int64_t first;       // index of the block's first query in the micro-batch
+  int64_t first;       // row of the block's first query
   int64_t head;
   bool drop;
   DropKey key;
@@ -90,23 +90,26 @@ DDPRUN_CLONES void softmax_grad_rows(const Rows& a, float* s, float* d, int64_t 
 }
 
 struct Shape {
-  std::vector<int32_t> offsets;
+  std::vector<int64_t> queries, keys;  // where samples start, S+1 each
   int64_t heads, width, head_dim;
   double scale;
 };
 
-void check_like(const at::Tensor& t, const at::Tensor& q, const char* name) {
-  TORCH_CHECK(t.dim() == 2 && t.sizes() == q.sizes() && t.scalar_type() == at::kFloat && t.is_cpu(), "attention: ", name,
-              " of shape ", t.sizes(), " beside queries of ", q.sizes());
+void check_rows(const at::Tensor& t, int64_t width, const std::vector<int64_t>& offsets, const char* name) {
+  TORCH_CHECK(t.dim() == 2 && t.size(1) == width && t.scalar_type() == at::kFloat && t.is_cpu(), "attention: ", name, " of shape ",
+              t.sizes(), " where the width is ", width);
+  TORCH_CHECK(offsets.front() == 0 && offsets.back() == t.size(0), "attention: offsets do not cover the ", t.size(0), " ", name);
+  for (size_t i = 1; i < offsets.size(); i++) TORCH_CHECK(offsets[i - 1] <= offsets[i], "attention: offsets of ", name, " fall at sample ", i - 1);
 }
 
 template <class F>
 void for_each_head(const Shape& s, F f) {
-  const int64_t samples = s.offsets.size() - 1;
+  const int64_t samples = s.keys.size() - 1;
   at::parallel_for(0, samples * s.heads, 1, [&](int64_t lo, int64_t hi) {
     for (int64_t i = lo; i < hi; i++) {
       const int64_t sample = i / s.heads, head = i % s.heads;
-      f(s.offsets[sample], s.offsets[sample + 1] - s.offsets[sample], head);
+      const int64_t q = s.queries[sample], k = s.keys[sample];
+      f(q, s.queries[sample + 1] - q, k, s.keys[sample + 1] - k, head);
     }
   });
 }
@@ -126,18 +129,19 @@ struct Attention : Function<Attention> {
     const float *qp = q.const_data_ptr<float>(), *kp = k.const_data_ptr<float>(), *vp = v.const_data_ptr<float>();
     float *op = out.mutable_data_ptr<float>(), *lp = lse.mutable_data_ptr<float>();
     const int64_t n = q.size(0), w = s.width, d = s.head_dim;
-    for_each_head(s, [&](int64_t start, int64_t len, int64_t head) {
-      float* p = scratch(std::min(kBlock, len) * len, 0);
-      const int64_t at0 = start * w + head * d;
-      for (int64_t b = 0; b < len; b += kBlock) {
-        const int64_t rows = std::min(kBlock, len - b), at = at0 + b * w;
-        gemm(false, true, rows, len, d, s.scale, qp + at, w, kp + at0, w, 0, p, len);
-        softmax_rows({len, s.heads, start + b, head, drop, key}, p, rows, lp + head * n + start + b);
-        gemm(false, false, rows, d, len, 1, p, len, vp + at0, w, 0, op + at, w);
+    for_each_head(s, [&](int64_t q0, int64_t nq, int64_t k0, int64_t nk, int64_t head) {
+      float* p = scratch(std::min(kBlock, nq) * nk, 0);
+      const int64_t keys = k0 * w + head * d;
+      for (int64_t b = q0; b < q0 + nq; b += kBlock) {
+        const int64_t rows = std::min(kBlock, q0 + nq - b), at = b * w + head * d;
+        gemm(false, true, rows, nk, d, s.scale, qp + at, w, kp + keys, w, 0, p, nk);
+        softmax_rows({nk, s.heads, b, head, drop, key}, p, rows, lp + head * n + b);
+        gemm(false, false, rows, d, nk, 1, p, nk, vp + keys, w, 0, op + at, w);
       }
     });
     ctx->save_for_backward({q, k, v, out, lse});
-    ctx->saved_data["offsets"] = c10::List<int64_t>(at::ArrayRef<int64_t>(std::vector<int64_t>(s.offsets.begin(), s.offsets.end())));
+    ctx->saved_data["queries"] = c10::List<int64_t>(at::ArrayRef<int64_t>(s.queries));
+    ctx->saved_data["keys"] = c10::List<int64_t>(at::ArrayRef<int64_t>(s.keys));
     ctx->saved_data["heads"] = s.heads;
     ctx->saved_data["softmax_scale"] = s.scale;
     ctx->saved_data["drop"] = drop;
@@ -153,33 +157,40 @@ struct Attention : Function<Attention> {
     const DropKey key = load_key(ctx);
     const bool drop = ctx->saved_data["drop"].toBool();
     Shape s;
-    for (int64_t o : ctx->saved_data["offsets"].toIntVector()) s.offsets.push_back(o);
+    s.queries = ctx->saved_data["queries"].toIntVector();
+    s.keys = ctx->saved_data["keys"].toIntVector();
     s.heads = ctx->saved_data["heads"].toInt();
     s.width = q.size(1);
     s.head_dim = s.width / s.heads;
     s.scale = ctx->saved_data["softmax_scale"].toDouble();
-    at::Tensor dq = at::empty_like(q), dk = at::empty_like(q), dv = at::empty_like(q);
+    at::Tensor dq = at::empty_like(q), dk = at::empty_like(k), dv = at::empty_like(k);
     const float *qp = q.const_data_ptr<float>(), *kp = k.const_data_ptr<float>(), *vp = v.const_data_ptr<float>();
     const float *op = out.const_data_ptr<float>(), *gp = go.const_data_ptr<float>(), *lp = lse.const_data_ptr<float>();
     float *dqp = dq.mutable_data_ptr<float>(), *dkp = dk.mutable_data_ptr<float>(), *dvp = dv.mutable_data_ptr<float>();
     const int64_t n = q.size(0), w = s.width, d = s.head_dim;
-    for_each_head(s, [&](int64_t start, int64_t len, int64_t head) {
-      float *p = scratch(std::min(kBlock, len) * len, 0), *g = scratch(std::min(kBlock, len) * len, 1);
+    for_each_head(s, [&](int64_t q0, int64_t nq, int64_t k0, int64_t nk, int64_t head) {
+      float *p = scratch(std::min(kBlock, nq) * nk, 0), *g = scratch(std::min(kBlock, nq) * nk, 1);
       float delta[kBlock];
-      const int64_t at0 = start * w + head * d;
-      for (int64_t b = 0; b < len; b += kBlock) {
-        const int64_t rows = std::min(kBlock, len - b), at = at0 + b * w;
-        const float beta = b == 0 ? 0 : 1;
+      const int64_t keys = k0 * w + head * d;
+      if (nq == 0) {
+        for (int64_t i = 0; i < nk; i++) {
+          std::fill_n(dkp + keys + i * w, d, 0.0f);
+          std::fill_n(dvp + keys + i * w, d, 0.0f);
+        }
+      }
+      for (int64_t b = q0; b < q0 + nq; b += kBlock) {
+        const int64_t rows = std::min(kBlock, q0 + nq - b), at = b * w + head * d;
+        const float beta = b == q0 ? 0 : 1;
         for (int64_t i = 0; i < rows; i++) {
           delta[i] = 0;
           for (int64_t c = 0; c < d; c++) delta[i] += gp[at + i * w + c] * op[at + i * w + c];
         }
-        gemm(false, true, rows, len, d, s.scale, qp + at, w, kp + at0, w, 0, p, len);
-        gemm(false, true, rows, len, d, 1, gp + at, w, vp + at0, w, 0, g, len);
-        softmax_grad_rows({len, s.heads, start + b, head, drop, key}, p, g, rows, lp + head * n + start + b, delta);
-        gemm(true, false, len, d, rows, 1, p, len, gp + at, w, beta, dvp + at0, w);
-        gemm(false, false, rows, d, len, s.scale, g, len, kp + at0, w, 0, dqp + at, w);
-        gemm(true, false, len, d, rows, s.scale, g, len, qp + at, w, beta, dkp + at0, w);
+        gemm(false, true, rows, nk, d, s.scale, qp + at, w, kp + keys, w, 0, p, nk);
+        gemm(false, true, rows, nk, d, 1, gp + at, w, vp + keys, w, 0, g, nk);
+        softmax_grad_rows({nk, s.heads, b, head, drop, key}, p, g, rows, lp + head * n + b, delta);
+        gemm(true, false, nk, d, rows, 1, p, nk, gp + at, w, beta, dvp + keys, w);
+        gemm(false, false, rows, d, nk, s.scale, g, nk, kp + keys, w, 0, dqp + at, w);
+        gemm(true, false, nk, d, rows, s.scale, g, nk, qp + at, w, beta, dkp + keys, w);
       }
     });
     return {dq, dk, dv, at::Tensor(), at::Tensor(), at::Tensor()};
@@ -194,17 +205,18 @@ using namespace ddprun;
 
 extern "C" {
 
-dt_error dt_attention(dt_tensor q, dt_tensor k, dt_tensor v, const int32_t* offsets, int nsamples, int heads,
-                      double scale, double p, dt_key key, dt_tensor* out) {
+dt_error dt_attention(dt_tensor q, dt_tensor k, dt_tensor v, const int32_t* queries, const int32_t* keys, int nsamples,
+                      int heads, double scale, double p, dt_key key, dt_tensor* out) {
   return guard([&] {
     const at::Tensor &qt = T(q), &kt = T(k), &vt = T(v);
-    check_like(qt, qt, "queries");
-    check_like(kt, qt, "keys");
-    check_like(vt, qt, "values");
-    TORCH_CHECK(heads > 0 && qt.size(1) % heads == 0, "attention: ", heads, " heads do not divide a width of ", qt.size(1));
-    TORCH_CHECK(nsamples >= 0 && offsets[0] == 0 && offsets[nsamples] == qt.size(0), "attention: offsets do not cover ", qt.size(0), " tokens");
-    for (int i = 0; i < nsamples; i++) TORCH_CHECK(offsets[i] <= offsets[i + 1], "attention: offsets fall at sample ", i);
-    Shape s{std::vector<int32_t>(offsets, offsets + nsamples + 1), heads, qt.size(1), qt.size(1) / heads, scale};
+    const int64_t width = qt.dim() == 2 ? qt.size(1) : 0;
+    TORCH_CHECK(heads > 0 && width > 0 && width % heads == 0, "attention: ", heads, " heads do not divide queries of shape ", qt.sizes());
+    Shape s{{queries, queries + nsamples + 1}, {keys, keys + nsamples + 1}, heads, width, width / heads, scale};
+    check_rows(qt, width, s.queries, "queries");
+    check_rows(kt, width, s.keys, "keys");
+    check_rows(vt, width, s.keys, "values");
+    for (int i = 0; i < nsamples; i++)
+      TORCH_CHECK(s.queries[i] == s.queries[i + 1] || s.keys[i] < s.keys[i + 1], "attention: sample ", i, " has queries but no keys");
     *out = give(Attention::apply(qt.contiguous(), kt.contiguous(), vt.contiguous(), s, p > 0, drop_key(key, p)));
   });
 }

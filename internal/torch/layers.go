@@ -50,15 +50,16 @@ func (s *Scope) DropoutAddLayerNorm(x, residual, w, b Tensor, eps, p float64, ke
 	return s.ownShim("layer_norm", out, err)
 }
 
-// Attention returns softmax(scale q k^T) v a sample and head, with dropout p on the probabilities. q, k, v are [N, H] with the
-// heads side by side; offsets (S+1, from 0 to N) say where samples start.
-func (s *Scope) Attention(q, k, v Tensor, offsets []int32, heads int, scale, p float64, key DropoutKey) Tensor {
-	if len(offsets) == 0 {
-		panic(&Error{Op: "attention", Message: "no offsets"})
+// Attention returns softmax(scale q k^T) v a sample and head, with dropout p on the probabilities, as [Q, H]. q is [Q, H], k and v are
+// [K, H], heads side by side. Samples lie back to back: queries and keys (S+1 each, from 0 to Q and K) say where they start. Where
+// every token asks, both are the same.
+func (s *Scope) Attention(q, k, v Tensor, queries, keys []int32, heads int, scale, p float64, key DropoutKey) Tensor {
+	if len(queries) == 0 || len(queries) != len(keys) {
+		panic(&Error{Op: "attention", Message: "offsets of queries and keys must be of one length, at least 1"})
 	}
 	var out C.dt_tensor
-	err := C.dt_attention(q.shim(), k.shim(), v.shim(), (*C.int32_t)(unsafe.Pointer(&offsets[0])), C.int(len(offsets)-1),
-		C.int(heads), C.double(scale), C.double(p), key.c(), &out)
+	err := C.dt_attention(q.shim(), k.shim(), v.shim(), (*C.int32_t)(unsafe.Pointer(&queries[0])), (*C.int32_t)(unsafe.Pointer(&keys[0])),
+		C.int(len(keys)-1), C.int(heads), C.double(scale), C.double(p), key.c(), &out)
 	return s.ownShim("attention", out, err)
 }
 
