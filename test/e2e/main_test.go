@@ -17,6 +17,10 @@ var long = os.Getenv("DDPRUN_TEST_ALL") == "1"
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 
 func buildAndRun(m *testing.M) int {
+	if os.Getenv("CGO_CXXFLAGS") == "" { // the compiler takes minutes to find that out
+		fmt.Fprintln(os.Stderr, "these tests build ddprun-worker, so they want the build environment: eval \"$(scripts/env.sh)\"")
+		return 1
+	}
 	dir, err := os.MkdirTemp("", "ddprun-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -28,7 +32,7 @@ func buildAndRun(m *testing.M) int {
 		build := exec.Command("go", "build", "-buildvcs=false", "-o", filepath.Join(dir, program.name), "../../cmd/"+program.name)
 		build.Env = append(os.Environ(), "CGO_ENABLED="+program.cgo)
 		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build %s (eval \"$(scripts/env.sh)\" sets what it needs): %v\n%s", program.name, err, out)
+			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", program.name, err, out)
 			return 1
 		}
 	}
