@@ -6,6 +6,11 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <thread>
+
 // Go's side of the store. Results are malloc'd; an error is a malloc'd message.
 extern "C" {
 char* ddprunStoreSet(uintptr_t h, const char* key, int64_t nkey, const char* val, int64_t nval);
@@ -71,9 +76,49 @@ class GoStore : public c10d::Store {
   uintptr_t handle_;
 };
 
-using Group = c10::intrusive_ptr<c10d::ProcessGroupGloo>;
-using Work = c10::intrusive_ptr<c10d::Work>;
+// Whether a group was aborted; its waits sleep on it.
+struct Ending {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool aborted = false;
+};
+
+// libtorch's abort of Gloo does nothing. This one closes the connections, which peers see at once, and gives up this rank's waits:
+// what its thread is in the middle of may itself end only after the timeout.
+class Gloo : public c10d::ProcessGroupGloo {
+ public:
+  using ProcessGroupGloo::ProcessGroupGloo;
+  void abort() override {
+    for (auto& context : contexts_) context->closeConnections();
+    std::lock_guard<std::mutex> lock(ending->mutex);
+    ending->aborted = true;
+    ending->changed.notify_all();
+  }
+  const std::shared_ptr<Ending> ending = std::make_shared<Ending>();
+};
+
+// A collective under way. It holds its tensors, also after a wait that was given up.
+struct Work {
+  c10::intrusive_ptr<c10d::Work> work;
+  std::shared_ptr<Ending> ending;
+  void wait() {
+    auto future = work->getFuture();
+    future->addCallback([ending = ending](c10::ivalue::Future&) {
+      std::lock_guard<std::mutex> lock(ending->mutex);
+      ending->changed.notify_all();
+    });
+    {
+      std::unique_lock<std::mutex> lock(ending->mutex);
+      ending->changed.wait(lock, [&] { return ending->aborted || future->completed(); });
+      TORCH_CHECK(future->completed(), "the process group was aborted");
+    }
+    work->wait();  // for its exception
+  }
+};
+
+using Group = c10::intrusive_ptr<Gloo>;
 Group& G(dt_gloo g) { return *static_cast<Group*>(g); }
+dt_work start(dt_gloo g, c10::intrusive_ptr<c10d::Work> work) { return new Work{std::move(work), G(g)->ending}; }
 
 }  // namespace
 }  // namespace ddprun
@@ -91,7 +136,7 @@ dt_error dt_gloo_new(uintptr_t store, const char* hostname, int rank, int size, 
     // One thread runs the collectives in the order in which they were started; buckets are few and large, so a second
     // one would only take the cores from the backward pass.
     options->threads = 1;
-    *out = new Group(c10::make_intrusive<c10d::ProcessGroupGloo>(c10::make_intrusive<GoStore>(store, timeout), rank, size, options));
+    *out = new Group(c10::make_intrusive<Gloo>(c10::make_intrusive<GoStore>(store, timeout), rank, size, options));
   });
 }
 
@@ -100,7 +145,7 @@ dt_error dt_gloo_allreduce(dt_gloo g, dt_tensor t, dt_work* out) {
     std::vector<at::Tensor> tensors{T(t)};
     c10d::AllreduceOptions options;
     options.reduceOp = c10d::ReduceOp::SUM;
-    *out = new Work(G(g)->allreduce(tensors, options));
+    *out = start(g, G(g)->allreduce(tensors, options));
   });
 }
 
@@ -109,7 +154,7 @@ dt_error dt_gloo_broadcast(dt_gloo g, dt_tensor t, int root, dt_work* out) {
     std::vector<at::Tensor> tensors{T(t)};
     c10d::BroadcastOptions options;
     options.rootRank = root;
-    *out = new Work(G(g)->broadcast(tensors, options));
+    *out = start(g, G(g)->broadcast(tensors, options));
   });
 }
 
@@ -118,21 +163,30 @@ dt_error dt_gloo_allgather(dt_gloo g, dt_tensor t, dt_tensor out_flat, dt_work* 
   return guard([&] {
     std::vector<std::vector<at::Tensor>> outputs{T(out_flat).unbind(0)};
     std::vector<at::Tensor> inputs{T(t)};
-    *out = new Work(G(g)->allgather(outputs, inputs, c10d::AllgatherOptions()));
+    *out = start(g, G(g)->allgather(outputs, inputs, c10d::AllgatherOptions()));
   });
 }
 
 dt_error dt_work_wait(dt_work w) {
   std::unique_ptr<Work> work(static_cast<Work*>(w));
-  return guard([&] { (*work)->wait(); });
+  return guard([&] { work->wait(); });
 }
 
 void dt_gloo_abort(dt_gloo g) {
   free(guard([&] { G(g)->abort(); }));
 }
 
+// The destructor joins the group's thread, which after an abort may take until the timeout.
 void dt_gloo_free(dt_gloo g) {
-  free(guard([&] { delete static_cast<Group*>(g); }));
+  free(guard([&] {
+    bool aborted;
+    {
+      std::lock_guard<std::mutex> lock(G(g)->ending->mutex);
+      aborted = G(g)->ending->aborted;
+    }
+    if (aborted) std::thread([g] { delete static_cast<Group*>(g); }).detach();
+    else delete static_cast<Group*>(g);
+  }));
 }
 
 }  // extern "C"

@@ -4,5 +4,6 @@ namespace gloo {
 class Context {
  public:
   void setTimeout(std::chrono::milliseconds);
+  void closeConnections();
 };
 }  // namespace gloo
