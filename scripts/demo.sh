@@ -72,7 +72,7 @@ else
     say "1. the text: $text"
     split_text
     say "2. what the base model makes of the part that is held out"
-    evaluate $model before
+    if [ ! -f $demo/before.jsonl ]; then evaluate $model before; fi
     if [ -d $run ]; then say "3. training goes on where it was stopped"; else say "3. training on the rest: $ddprun --nproc 2 $config"; fi
     train
 fi
