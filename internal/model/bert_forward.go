@@ -16,13 +16,8 @@ func (m *bert) Losses(s *torch.Scope, b *objectives.Batch, p Pass) []Term {
 	return []Term{{Name: "mlm", Sum: sum, Count: int64(len(b.Labels))}}
 }
 
-// Predict returns the likeliest token at each labelled position.
-func (m *bert) Predict(s *torch.Scope, b *objectives.Batch) torch.Tensor {
-	return s.ArgMax(m.logits(s, b))
-}
-
-// logits returns [M, V].
-func (m *bert) logits(s *torch.Scope, b *objectives.Batch) torch.Tensor {
+// Logits returns [M, V].
+func (m *bert) Logits(s *torch.Scope, b *objectives.Batch) torch.Tensor {
 	return s.Linear(m.head(s, b, Pass{}), m.decoder(), m.params["cls.predictions.bias"])
 }
 

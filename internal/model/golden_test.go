@@ -127,7 +127,7 @@ func checkGolden(t *testing.T, dir string, g golden) {
 		b := g.batch("")
 		hidden := m.(*bert).encode(s, b, Pass{}, false)
 		closeTo(t, "last hidden state", hidden.Float32s(), g.floats("last_hidden_state"), 1e-4)
-		closeTo(t, "logits", m.(*bert).logits(s, b).Float32s(), g.floats("logits"), 1e-4)
+		closeTo(t, "logits", m.Logits(s, b).Float32s(), g.floats("logits"), 1e-4)
 		term := m.Losses(s, b, Pass{Train: true, Dropout: torch.DropoutKey{Seed: 1}})[0]
 		if m.(*bert).c.hiddenDropout > 0 {
 			term = m.Losses(s, b, Pass{})[0]

@@ -48,8 +48,8 @@ type Model interface {
 	Bind(params []torch.Tensor)
 	// Losses computes the loss terms of a micro-batch that has at least one sample.
 	Losses(s *torch.Scope, b *objectives.Batch, p Pass) []Term
-	// Predict returns the likeliest token at each labelled position [M].
-	Predict(s *torch.Scope, b *objectives.Batch) torch.Tensor
+	// Logits returns the scores of all tokens at each labelled position [M, V].
+	Logits(s *torch.Scope, b *objectives.Batch) torch.Tensor
 	// MaxTokens is the longest sample in tokens that the model's positions allow.
 	MaxTokens() int
 	// VocabRows is the number of rows of the word embeddings; every token id is below it.

@@ -78,7 +78,7 @@ func (e *predictor) run(indices []int64) error {
 	e.out.Tokens += int64(count)
 	var got []int64
 	err = torch.Do(func(s *torch.Scope) error {
-		torch.NoGrad(func() { got = append(got, e.r.model.Predict(s, &e.batch).Int64s()...) })
+		torch.NoGrad(func() { got = append(got, s.ArgMax(e.r.model.Logits(s, &e.batch)).Int64s()...) })
 		return nil
 	})
 	if err != nil {
