@@ -71,7 +71,7 @@ func check(ctx context.Context, c *config.Config, nproc int, dry bool, stderr io
 		defer os.RemoveAll(dir)
 	}
 	parents := missingParents(dir)
-	data, err := t.openCorpora(ctx, c, dir, newLogger(stderr, 0))
+	data, err := t.openCorpora(ctx, c, dir, newLogger(stderr, c, 0))
 	defer data.close()
 	if err == nil {
 		err = train.CheckLength(c, data.train.Len(), lanes)

@@ -67,7 +67,7 @@ func runEval(cmd *cobra.Command, model string, o evalOptions) error {
 		return err
 	}
 	defer t.tok.Close()
-	data, err := t.openCorpora(cmd.Context(), c, shardsDir(c), newLogger(cmd.ErrOrStderr(), 1))
+	data, err := t.openCorpora(cmd.Context(), c, shardsDir(c), newLogger(cmd.ErrOrStderr(), c, 1))
 	defer data.close()
 	if err != nil {
 		return err
@@ -82,7 +82,7 @@ func runEval(cmd *cobra.Command, model string, o evalOptions) error {
 		predicted = t.writePredictions(f)
 	}
 	result, err := train.Evaluate(&train.Job{Config: c, World: 1, Threads: o.threads, Objective: t.objective,
-		Eval: []train.EvalSet{{Samples: data.train}}, Log: newLogger(cmd.ErrOrStderr(), 0)}, predicted)
+		Eval: []train.EvalSet{{Samples: data.train}}, Log: newLogger(cmd.ErrOrStderr(), c, 0)}, predicted)
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ left as it is.`,
 				return err
 			}
 			defer t.tok.Close()
-			data, err := t.openCorpora(cmd.Context(), c, shardsDir(c), newLogger(cmd.ErrOrStderr(), 0))
+			data, err := t.openCorpora(cmd.Context(), c, shardsDir(c), newLogger(cmd.ErrOrStderr(), c, 0))
 			defer data.close()
 			if err == nil {
 				fmt.Fprintf(cmd.OutOrStdout(), "%s: %d samples\n", shardsDir(c), data.train.Len())

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"github.com/ddprun/ddprun/internal/config"
@@ -44,7 +43,7 @@ func runRank(ctx context.Context, line *pipe.Worker, stderr io.Writer) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go endEarly(ctx, line, cancel)
-	result, err := r.train(ctx, newLogger(stderr, start.Rank))
+	result, err := r.train(ctx, stderr)
 	switch {
 	case err != nil:
 		report := pipe.ErrorReport{Message: err.Error(), Phase: r.phase, Step: r.step,
@@ -82,11 +81,12 @@ type rankProcess struct {
 	step  int64
 }
 
-func (r *rankProcess) train(ctx context.Context, log zerolog.Logger) (train.Result, error) {
+func (r *rankProcess) train(ctx context.Context, stderr io.Writer) (train.Result, error) {
 	c, err := config.Decode(r.start.Config)
 	if err != nil {
 		return train.Result{}, inputError{err}
 	}
+	log := newLogger(stderr, c, r.start.Rank)
 	t, err := openText(c)
 	if err != nil {
 		return train.Result{}, err
@@ -109,14 +109,4 @@ func (r *rankProcess) train(ctx context.Context, log zerolog.Logger) (train.Resu
 func (r *rankProcess) beat(phase train.Phase, step, saved int64) {
 	r.phase, r.step = pipe.Phase(phase), step
 	_ = r.line.Progress(pipe.Progress{Phase: r.phase, Step: step, Checkpoint: saved})
-}
-
-// newLogger writes for people; only rank 0 says what all would say.
-func newLogger(w io.Writer, rank int) zerolog.Logger {
-	level := zerolog.InfoLevel
-	if rank != 0 {
-		level = zerolog.WarnLevel
-	}
-	console := zerolog.ConsoleWriter{Out: w, NoColor: true, TimeFormat: "15:04:05"}
-	return zerolog.New(console).Level(level).With().Timestamp().Logger()
 }
