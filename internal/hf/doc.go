@@ -6,7 +6,7 @@
 //   - Weights is the tensors by name, mapped from model.safetensors, its sharded
 //     form, or pytorch_model.bin; Match says which of them a model's parameters are.
 //   - WriteSafetensors writes tensors byte for byte as Python's safetensors does.
-//   - TokenizerJSON and SpecialTokens give internal/tokenizer and the objectives
+//   - TokenizerJSON and ReadSpecialTokens give internal/tokenizer and the objectives
 //     what they need, from whichever tokenizer files there are.
 //   - CopyExtras carries over all that the package does not understand.
 //
