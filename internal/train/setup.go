@@ -161,3 +161,6 @@ func (p prefixed) Check(keys []string) (bool, error) {
 	}
 	return p.store.Check(full)
 }
+
+// LibtorchVersion is the version of the libtorch that this program runs on.
+func LibtorchVersion() string { return torch.Version() }

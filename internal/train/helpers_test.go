@@ -1,0 +1,191 @@
+package train
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"github.com/ddprun/ddprun/internal/config"
+	"github.com/ddprun/ddprun/internal/hf"
+	"github.com/ddprun/ddprun/objectives"
+	"github.com/ddprun/ddprun/shard"
+)
+
+// goldenModel is a random BERT of 2 layers, 32 dimensions, 97 tokens and 40 positions, and what PyTorch computes for it: see
+// tools/golden/model_golden.py.
+const goldenModel = "../model/testdata/bert-gelu"
+
+// modelCopy copies the golden model, with changes to its config.json as pairs of old and new text.
+func modelCopy(t testing.TB, changes ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"config.json", "model.safetensors"} {
+		content, err := os.ReadFile(filepath.Join(goldenModel, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := string(content)
+		if name == "config.json" {
+			for i := 0; i < len(changes); i += 2 {
+				if !strings.Contains(text, changes[i]) {
+					t.Fatalf("config.json does not say %s", changes[i])
+				}
+				text = strings.Replace(text, changes[i], changes[i+1], 1)
+			}
+		}
+		writeFile(t, filepath.Join(dir, name), text)
+	}
+	return dir
+}
+
+func writeFile(t testing.TB, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// dry are the changes to the golden model's config.json that take its dropout away.
+var dry = []string{`"hidden_dropout_prob": 0.1`, `"hidden_dropout_prob": 0`, `"attention_probs_dropout_prob": 0.1`, `"attention_probs_dropout_prob": 0`}
+
+// settings makes a configuration from key=value texts over what suits the tests here.
+func settings(t testing.TB, model string, sets ...string) *config.Config {
+	t.Helper()
+	c, err := config.FromSets(append([]string{"model=" + model, "data=text.txt", "output_dir=" + filepath.Join(t.TempDir(), "out"),
+		"per_device_train_batch_size=2", "global_batch_size=4", "save_strategy=no", "logging_steps=1", "max_steps=10"}, sets...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// numbers is a tokenizer of a sort: a text is token ids.
+type numbers struct{}
+
+func (numbers) Digest() string { return "numbers" }
+func (numbers) VocabSize() int { return 97 }
+func (numbers) Encode(texts []string) ([]shard.Encoding, error) {
+	out := make([]shard.Encoding, len(texts))
+	for i, text := range texts {
+		for _, field := range strings.Fields(text) {
+			var id uint32
+			if _, err := fmt.Sscan(field, &id); err != nil {
+				return nil, err
+			}
+			out[i].IDs, out[i].WordStart = append(out[i].IDs, id), append(out[i].WordStart, true)
+		}
+	}
+	return out, nil
+}
+
+// someSamples are n samples of 1 to 30 tokens.
+func someSamples(t testing.TB, seed uint64, n int) *shard.Samples {
+	t.Helper()
+	dir := t.TempDir()
+	r := rand.New(rand.NewPCG(seed, 0))
+	var text strings.Builder
+	for range n {
+		for range 1 + r.IntN(30) {
+			fmt.Fprint(&text, 5+r.IntN(92), " ")
+		}
+		text.WriteString("\n")
+	}
+	writeFile(t, filepath.Join(dir, "text.txt"), text.String())
+	report, err := shard.Prepare(context.Background(), shard.PrepareConfig{Dir: filepath.Join(dir, "shards"),
+		Paths: []string{filepath.Join(dir, "text.txt")}, TextUnit: shard.TextLine, SentenceUnit: shard.SentenceNone, Encoder: numbers{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	corpus, err := shard.Open(report.Dir, shard.OpenConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	samples, err := corpus.Samples(context.Background(), shard.SampleConfig{Unit: shard.Document, MaxTokens: 38})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		samples.Close()
+		corpus.Close()
+	})
+	return samples
+}
+
+// newJob is the one rank of a run on n samples.
+func newJob(t testing.TB, c *config.Config, n int) *Job {
+	t.Helper()
+	objective, err := objectives.NewMLM(objectives.MLMConfig{Probability: c.MLMProbability, MaskReplaceProb: c.MaskReplaceProb,
+		RandomReplaceProb: c.RandomReplaceProb}, objectives.Vocab{Size: 97, CLS: 2, SEP: 3, Mask: 4, Pad: 0, Special: []uint32{0, 1, 2, 3, 4}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Job{Config: c, World: 1, Threads: 1, Train: someSamples(t, 1, n), Objective: objective, Log: zerolog.Nop(),
+		Stop: make(chan struct{}), Beat: func(Phase, int64, int64) {}}
+}
+
+// golden is what tools/golden/make_model_golden.py wrote.
+type golden struct {
+	t testing.TB
+	w *hf.Weights
+}
+
+func openGolden(t testing.TB) golden {
+	t.Helper()
+	w, err := hf.OpenSafetensors(filepath.Join(goldenModel, "golden.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close() })
+	return golden{t, w}
+}
+
+func (g golden) tensor(name string) hf.Tensor {
+	g.t.Helper()
+	x, found := g.w.Tensor(name)
+	if !found {
+		g.t.Fatalf("the golden file lacks %s", name)
+	}
+	return x
+}
+
+func (g golden) floats(name string) []float32 {
+	g.t.Helper()
+	x := g.tensor(name)
+	out := make([]float32, x.Elements())
+	if err := x.AsFloat32(out); err != nil {
+		g.t.Fatal(err)
+	}
+	return out
+}
+
+func (g golden) ints(name string) []int64 {
+	g.t.Helper()
+	x := g.tensor(name)
+	out := make([]int64, x.Elements())
+	for i := range out {
+		if x.DType == hf.I32 {
+			out[i] = int64(int32(binary.LittleEndian.Uint32(x.Data[4*i:])))
+		} else {
+			out[i] = int64(binary.LittleEndian.Uint64(x.Data[8*i:]))
+		}
+	}
+	return out
+}
+
+func (g golden) batch(prefix string) *objectives.Batch {
+	g.t.Helper()
+	b := &objectives.Batch{IDs: g.ints(prefix + "ids"), Positions: g.ints(prefix + "positions"), TypeIDs: g.ints(prefix + "token_types"),
+		Labelled: g.ints(prefix + "labelled"), Labels: g.ints(prefix + "labels")}
+	for _, o := range g.ints(prefix + "offsets") {
+		b.Offsets = append(b.Offsets, int32(o))
+	}
+	b.SampleIDs = make([]uint64, len(b.Offsets)-1)
+	return b
+}
