@@ -1,12 +1,12 @@
 package train
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 )
 
 // metricsFile is metrics.jsonl: one JSON object a line, appended whole.
@@ -19,7 +19,7 @@ func openMetrics(path string, step int64) (*metricsFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	next := path + ".new"
+	next := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new") // hidden: a crash leaves nothing to lose behind
 	if err := os.WriteFile(next, kept, 0o666); err != nil {
 		return nil, err
 	}
@@ -33,29 +33,32 @@ func openMetrics(path string, step int64) (*metricsFile, error) {
 	return &metricsFile{f}, nil
 }
 
+// earlierMetrics returns the lines of the first step steps.
 func earlierMetrics(path string, step int64) ([]byte, error) {
+	if step == 0 {
+		return nil, nil
+	}
 	raw, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) || step == 0 {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {
 		return nil, err
 	}
 	var kept []byte
-	lines := bufio.NewScanner(bytes.NewReader(raw))
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
+	for line := range bytes.Lines(raw) {
 		var entry struct {
 			Step    *int64   `json:"step"`
 			Runtime *float64 `json:"train_runtime"` // the summary of a run that was made longer
 		}
-		if json.Unmarshal(lines.Bytes(), &entry) != nil || entry.Step == nil || *entry.Step > step || entry.Runtime != nil {
+		if json.Unmarshal(line, &entry) != nil || entry.Step == nil || *entry.Step > step || entry.Runtime != nil {
 			continue // also a line that a crash cut short
 		}
-		kept = append(append(kept, lines.Bytes()...), '\n')
+		kept = append(append(kept, bytes.TrimSuffix(line, []byte("\n"))...), '\n')
 	}
-	return kept, lines.Err()
+	return kept, nil
 }
 
+// write appends an entry.
 func (m *metricsFile) write(entry map[string]any) error {
 	line, err := json.Marshal(entry)
 	if err != nil {

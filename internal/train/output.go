@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,8 +24,7 @@ type output struct {
 	saver   *saver       // rank 0
 	history []map[string]any
 	began   time.Time
-	tokens  int64 // since the run's start, over all ranks
-	samples int64
+	tokens  int64 // since the run's first start, over all ranks
 
 	interval interval
 }
@@ -32,7 +32,7 @@ type output struct {
 // interval is what has gathered since the last log line.
 type interval struct {
 	steps, skipped              int64
-	loss                        float64 // this rank's share
+	loss                        float64 // this rank's share, over the steps that were not skipped
 	gradNorm, learningRate      float64 // of the last step
 	tokens                      int64   // over all ranks
 	elapsed, waitComm, waitData time.Duration
@@ -45,11 +45,12 @@ func openOutput(ctx context.Context, r *rank, p *plan, start beginning) (*output
 	}
 	if start.checkpoint != nil {
 		out.history = start.checkpoint.Trainer.LogHistory
+		out.tokens = start.checkpoint.Trainer.NumInputTokensSeen
 	}
 	var err error
 	out.metrics, err = openMetrics(filepath.Join(r.job.Config.OutputDir, "metrics.jsonl"), start.step)
 	if err != nil {
-		return nil, err
+		return nil, mark(ErrPermanent, err)
 	}
 	out.saver = newSaver(ctx, r, p, start.step)
 	r.job.Log.Info().Int64("samples", r.job.Train.Len()).Int64("steps", p.total).Int64("steps_per_epoch", p.stepsPerEpoch).
@@ -64,8 +65,9 @@ func (o *output) count(s stepOutcome, in *stepInput, waitData, elapsed time.Dura
 	i.steps++
 	if s.skipped {
 		i.skipped++
+	} else {
+		i.loss += s.loss
 	}
-	i.loss += s.loss
 	i.gradNorm, i.learningRate = s.gradNorm, learningRate
 	i.tokens += in.tokens
 	i.elapsed += elapsed
@@ -86,7 +88,7 @@ func (o *output) logStep(step int64) error {
 		return nil
 	}
 	seconds := i.elapsed.Seconds()
-	loss := sums[0] / float64(i.steps)
+	loss := sums[0] / float64(i.steps-i.skipped)
 	ranks := float64(o.r.job.World)
 	rate := float64(i.tokens) / seconds
 	waitComm, waitData := sums[1]/ranks/seconds, sums[2]/ranks/seconds
@@ -123,7 +125,7 @@ func (o *output) record(entry map[string]any) error {
 		}
 	}
 	o.history = append(o.history, entry)
-	return o.metrics.write(entry)
+	return mark(ErrPermanent, o.metrics.write(entry))
 }
 
 // save begins to write a checkpoint after step steps.
@@ -132,7 +134,7 @@ func (o *output) save(step int64) error {
 		return nil
 	}
 	o.r.job.Beat(PhaseCheckpoint, step, o.saved())
-	return mark(ErrPermanent, o.saver.start(step, append([]map[string]any(nil), o.history...)))
+	return mark(ErrPermanent, o.saver.start(step, o.tokens, slices.Clone(o.history)))
 }
 
 // saved is the step of the last complete checkpoint; on other ranks than 0 it is not known and 0.

@@ -23,6 +23,7 @@ func Run(ctx context.Context, job *Job) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	job.Beat(PhaseSetup, start.step, start.step)
 	plan, err := newPlan(job.Config, job.Train.Len(), start.lanes)
 	if err != nil {
 		return Result{}, mark(ErrInput, err)
@@ -50,6 +51,9 @@ func (r *rank) loop(ctx context.Context, p *plan, out *output, start beginning) 
 		if err := r.evaluateAndReport(0, out); err != nil {
 			return Result{}, err
 		}
+	}
+	if start.step >= p.total {
+		r.job.Log.Info().Int64("step", start.step).Int64("steps", p.total).Msg("every step is done already: set num_train_epochs or max_steps higher to go on")
 	}
 	feed := startFeed(ctx, r.job, p, r.host, start.step)
 	defer func() {
@@ -96,7 +100,8 @@ func (r *rank) loop(ctx context.Context, p *plan, out *output, start beginning) 
 			return Result{}, err
 		}
 	}
-	return Result{Step: p.total}, out.finish(p.total)
+	done := max(p.total, start.step) // a run that was made shorter has more behind it
+	return Result{Step: done}, out.finish(done)
 }
 
 func (r *rank) evaluateAndReport(step int64, out *output) error {

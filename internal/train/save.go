@@ -45,13 +45,14 @@ func newSaver(ctx context.Context, r *rank, p *plan, done int64) *saver {
 	return s
 }
 
-// start copies the state after step steps and begins to write it. Every rank is known to have finished the step's all-reduce.
-func (s *saver) start(step int64, history []map[string]any) error {
-	if s.done.Load() == step && step > 0 {
-		return nil
-	}
+// start copies the state after step steps and tokens tokens, and begins to write it. Every rank is known to have finished the step's
+// all-reduce. A step that is saved already is not saved again.
+func (s *saver) start(step, tokens int64, history []map[string]any) error {
 	if err := s.writer.Wait(); err != nil {
 		return err
+	}
+	if s.done.Load() == step && step > 0 {
+		return nil
 	}
 	var optimizer []hf.Tensor
 	var model []hf.Tensor
@@ -72,7 +73,7 @@ func (s *saver) start(step int64, history []map[string]any) error {
 		return err
 	}
 	return s.writer.Start(checkpoint.Snapshot{Model: s.model(model), Optimizer: optimizer,
-		Trainer: s.trainerState(step, history), State: state})
+		Trainer: s.trainerState(step, tokens, history), State: state})
 }
 
 // saveModel writes the parameters as they are into output_dir itself.
@@ -115,10 +116,10 @@ func (s *saver) state(step int64) (checkpoint.State, error) {
 		Environment: job.environment(), ShardsDigest: job.Train.Digest(), OptimizerSteps: s.r.opt.Steps(), Config: resolved}, nil
 }
 
-func (s *saver) trainerState(step int64, history []map[string]any) checkpoint.TrainerState {
+func (s *saver) trainerState(step, tokens int64, history []map[string]any) checkpoint.TrainerState {
 	c := s.r.job.Config
 	return checkpoint.TrainerState{Epoch: s.plan.epochs(step), GlobalStep: step, MaxSteps: s.plan.total, LogHistory: history,
-		EvalSteps: s.plan.evalSteps, LoggingSteps: s.plan.loggingSteps, SaveSteps: s.plan.saveSteps,
+		NumInputTokensSeen: tokens, EvalSteps: s.plan.evalSteps, LoggingSteps: s.plan.loggingSteps, SaveSteps: s.plan.saveSteps,
 		NumTrainEpochs: int64(math.Ceil(s.plan.epochs(s.plan.total))), TrainBatchSize: int64(c.PerDeviceTrainBatchSize)}
 }
 

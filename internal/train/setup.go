@@ -57,7 +57,11 @@ func (r *rank) setUp(start beginning) (err error) {
 	c := r.job.Config
 	r.firstLane, _ = shard.AssignLanes(start.lanes, r.job.World, r.job.Rank)
 	torch.SetThreads(r.job.Threads)
-	if r.config, err = hf.ReadConfig(c.Model); err != nil {
+	dir := c.Model
+	if start.checkpoint != nil {
+		dir = start.checkpoint.Path // the run goes on as what it was, whatever has become of the model's directory
+	}
+	if r.config, err = hf.ReadConfig(dir); err != nil {
 		return mark(ErrInput, err)
 	}
 	if r.model, err = model.New(r.config); err != nil {
