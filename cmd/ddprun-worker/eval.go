@@ -52,6 +52,9 @@ func runEval(cmd *cobra.Command, model string, o evalOptions) error {
 	if len(o.data) == 0 {
 		return inputError{errors.New("eval wants --data FILE")}
 	}
+	if o.threads < 1 {
+		return inputError{fmt.Errorf("--threads must be at least 1, got %d", o.threads)}
+	}
 	scratch, err := os.MkdirTemp("", "ddprun-eval-")
 	if err != nil {
 		return err

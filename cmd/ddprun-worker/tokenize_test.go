@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -210,19 +209,5 @@ func TestTokenizeBadInput(t *testing.T) {
 				t.Errorf("%d objects, want %d", got, c.lines)
 			}
 		})
-	}
-}
-
-func TestExitCode(t *testing.T) {
-	if code := exitCode(nil); code != 0 {
-		t.Errorf("success: %d", code)
-	}
-	command := newRootCommand()
-	command.SetArgs([]string{"tokenise"})
-	if code := exitCode(command.Execute()); code != exitInput {
-		t.Errorf("unknown command: %d", code)
-	}
-	if code := exitCode(errors.New("disk full")); code != 1 {
-		t.Errorf("any other error: %d", code)
 	}
 }
