@@ -1,0 +1,65 @@
+package train
+
+import (
+	"math"
+	"sync"
+	"testing"
+
+	"github.com/ddprun/ddprun/ddp"
+)
+
+// The evaluation of two sets is the same to the last bit at 1, 2, 3 and 5 ranks, where some ranks have nothing to do, and is that of
+// Evaluate.
+func TestEvaluationDoesNotDependOnRanks(t *testing.T) {
+	c := settings(t, goldenModel, "per_device_eval_batch_size=3")
+	base := newJob(t, c, 8)
+	base.Eval = []EvalSet{{Name: "a", Samples: someSamples(t, 5, 11)}, {Name: "b", Samples: someSamples(t, 6, 1)}}
+	var want []evalResult
+	for _, ranks := range []int{1, 2, 3, 5} {
+		results := make([][]evalResult, ranks)
+		var group sync.WaitGroup
+		for n, local := range ddp.NewLocal(ranks, nil) {
+			job := *base
+			job.Rank, job.World = n, ranks
+			r := oneRank(t, &job)
+			r.data = local
+			group.Go(func() {
+				got, err := r.evaluate(0, 0)
+				if err != nil {
+					t.Error(err)
+				}
+				results[n] = got
+			})
+		}
+		group.Wait()
+		if want == nil {
+			want = results[0]
+		}
+		for n, got := range results {
+			if len(got) != 2 || got[0] != want[0] || got[1] != want[1] {
+				t.Errorf("rank %d of %d: %v, want %v", n, ranks, got, want)
+			}
+		}
+	}
+	if want[0].set != "a" || want[1].set != "b" || want[0].loss == want[1].loss || math.Abs(want[0].loss-math.Log(97)) > 4 {
+		t.Errorf("the results are %v", want)
+	}
+	alone := *base
+	alone.Eval = base.Eval[:1]
+	e, err := Evaluate(&alone, nil)
+	if err != nil || e.Loss != want[0].loss {
+		t.Errorf("Evaluate: %v, %v; want %v", e, err, want[0].loss)
+	}
+}
+
+func TestEvaluationOfALostPeer(t *testing.T) {
+	c := settings(t, goldenModel)
+	job := newJob(t, c, 8)
+	job.World, job.Eval = 2, []EvalSet{{Samples: job.Train}}
+	r := oneRank(t, job)
+	groups := ddp.NewLocal(2, nil)
+	r.data = groups[0]
+	groups[1].Abort()
+	_, err := r.evaluate(0, 0)
+	wantKind(t, err, ErrPeer)
+}
