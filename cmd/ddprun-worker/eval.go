@@ -75,22 +75,31 @@ func runEval(cmd *cobra.Command, model string, o evalOptions) error {
 	if err != nil {
 		return err
 	}
-	var predicted func(train.Prediction) error
-	if o.predictions != "" {
-		f, err := os.Create(o.predictions)
-		if err != nil {
-			return inputError{err}
-		}
-		defer f.Close()
-		predicted = t.writePredictions(f)
-	}
-	result, err := train.Evaluate(&train.Job{Config: c, World: 1, Threads: o.threads, Objective: t.objective,
-		Eval: []train.EvalSet{{Samples: data.train}}, Log: newLogger(cmd.ErrOrStderr(), c, 0)}, predicted)
+	job := &train.Job{Config: c, World: 1, Threads: o.threads, Objective: t.objective, Eval: []train.EvalSet{{Samples: data.train}},
+		Log: newLogger(cmd.ErrOrStderr(), c, 0)}
+	result, err := t.evaluate(job, o.predictions)
 	if err != nil {
 		return err
 	}
-	return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"model": model, "loss": result.Loss, "perplexity": math.Exp(result.Loss),
+	perplexity := math.Exp(result.Loss)
+	if math.IsNaN(perplexity) || math.IsInf(perplexity, 0) {
+		return inputError{fmt.Errorf("%s: the loss is %v, which no sound weights give", model, result.Loss)}
+	}
+	return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"model": model, "loss": result.Loss, "perplexity": perplexity,
 		"accuracy": result.Accuracy, "masked_tokens": result.Tokens, "samples": data.train.Len()})
+}
+
+// evaluate computes the loss, and writes the predictions to a file if one is named.
+func (t *text) evaluate(job *train.Job, predictions string) (train.Evaluation, error) {
+	if predictions == "" {
+		return train.Evaluate(job, nil)
+	}
+	f, err := os.Create(predictions)
+	if err != nil {
+		return train.Evaluation{}, inputError{err}
+	}
+	result, err := train.Evaluate(job, t.writePredictions(f))
+	return result, errors.Join(err, f.Close())
 }
 
 // predictionLine is one masked token: what stood there, what the model says, and the words around it.
@@ -111,10 +120,8 @@ func (t *text) writePredictions(w io.Writer) func(train.Prediction) error {
 		line := predictionLine{Sample: p.Sample, Token: int64(p.At)}
 		var err error
 		decode := func(ids []uint32) string {
-			s, e := t.tok.Decode(ids, true)
-			if e != nil {
-				err = e
-			}
+			s, e := t.tok.Decode(ids, false) // the model may say a special token
+			err = errors.Join(err, e)
 			return s
 		}
 		line.Want, line.Got = decode(p.Tokens[p.At:p.At+1]), decode([]uint32{p.Got})

@@ -1,12 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"math"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/ddprun/ddprun/internal/config"
+	"github.com/ddprun/ddprun/internal/hf"
+	"github.com/ddprun/ddprun/internal/train"
 )
 
 // evalResult is what eval prints.
@@ -113,5 +118,50 @@ func TestEvalRefuses(t *testing.T) {
 			here := &workspace{t, w.dir}
 			here.wantRefused(before, err, c.said...)
 		})
+	}
+}
+
+// A special token that the model says is written as it is.
+func TestPredictionOfASpecialToken(t *testing.T) {
+	w := newWorkspace(t)
+	c, err := config.Decode([]byte(w.resolved()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := openText(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer text.tok.Close()
+	encoded, err := text.Encode([]string{"the lazy dog"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := text.writePredictions(&out)(train.Prediction{Sample: 3, Tokens: encoded[0].IDs, At: 0, Got: text.vocab.CLS}); err != nil {
+		t.Fatal(err)
+	}
+	var p predictionLine
+	if err := json.Unmarshal(out.Bytes(), &p); err != nil {
+		t.Fatal(err)
+	}
+	if p.Sample != 3 || p.Token != 0 || p.Want != "the" || p.Got != "[CLS]" || p.Before != "" {
+		t.Errorf("got %+v", p)
+	}
+}
+
+func TestEvalOfBrokenWeights(t *testing.T) {
+	w := newWorkspace(t)
+	bias := bytes.Repeat([]byte{0, 0, 0xc0, 0x7f}, 4096) // NaN
+	err := hf.WriteSafetensors(w.path("model/model.safetensors"),
+		[]hf.Tensor{{Name: "cls.predictions.bias", DType: hf.F32, Shape: []int64{4096}, Data: bias}}, map[string]string{"format": "pt"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := w.tree()
+	out, err := worker("", "eval", w.path("model"), "--data", w.path("text.txt"), "--threads", "1")
+	w.wantRefused(before, err, w.path("model"), "NaN")
+	if out != "" {
+		t.Errorf("printed %q", out)
 	}
 }
