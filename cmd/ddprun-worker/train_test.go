@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ddprun/ddprun/launch/pipe"
+)
+
+// oneRank runs a rank in this process, with an agent at the other end of its line, and returns what the rank returned and told.
+func oneRank(t *testing.T, configuration string, steer func(agent *pipe.Agent)) (error, pipe.Report) {
+	t.Helper()
+	goroutines := runtime.NumGoroutine()
+	agentEnd, workerEnd := net.Pipe()
+	start := pipe.Start{Config: json.RawMessage(configuration), Generation: 1, WorldSize: 1, LocalWorldSize: 1, NodeCount: 1, Threads: 1, Host: "127.0.0.1"}
+	agent := pipe.NewAgent(agentEnd, start, pipe.NewMemStore())
+	line, err := pipe.NewWorker(workerEnd, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- runRank(context.Background(), line, io.Discard) }()
+	if steer != nil {
+		steer(agent)
+	}
+	select {
+	case err = <-ended:
+	case <-time.After(60 * time.Second):
+		stacks := make([]byte, 1<<20)
+		t.Fatalf("the rank hangs:\n%s", stacks[:runtime.Stack(stacks, true)])
+	}
+	line.Close()
+	<-agent.Ended()
+	agent.Close()
+	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > goroutines; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), goroutines)
+		}
+	}
+	return err, agent.Report()
+}
+
+// awaitStep waits until the rank has done a step.
+func awaitStep(t *testing.T, agent *pipe.Agent) {
+	t.Helper()
+	for deadline := time.Now().Add(60 * time.Second); agent.Report().Progress.Step == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no step was done")
+		}
+	}
+}
+
+func TestRankTrainsToTheEnd(t *testing.T) {
+	w := newWorkspace(t)
+	err, report := oneRank(t, w.resolved("max_steps: 3", "eval_data: "+w.path("heldout.txt")), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.Done == nil || report.Done.Step != 3 || report.Done.Stopped || report.Error != nil {
+		t.Errorf("the agent was told %+v", report)
+	}
+	for _, file := range []string{"runs/out/model.safetensors", "runs/out/checkpoint-3/model.safetensors", "runs/out/metrics.jsonl"} {
+		if !strings.Contains(w.tree(), w.path(file)) {
+			t.Errorf("no %s", file)
+		}
+	}
+}
+
+func TestRankStopsOnRequest(t *testing.T) {
+	w := newWorkspace(t)
+	err, report := oneRank(t, w.resolved("max_steps: 1000000"), func(agent *pipe.Agent) {
+		awaitStep(t, agent)
+		if err := agent.Stop(pipe.Stop{Reason: "TERM", How: pipe.StopCheckpoint}); err != nil {
+			t.Error(err)
+		}
+	})
+	if exitCode(err) != exitComeAgain || !errors.Is(err, errStopped) {
+		t.Errorf("got %v", err)
+	}
+	if report.Done == nil || !report.Done.Stopped || report.Done.Step == 0 || !strings.Contains(w.tree(), w.path("runs/out/checkpoint-")) {
+		t.Errorf("the agent was told %+v; there is\n%s", report, w.tree())
+	}
+}
+
+func TestRankStopsAtOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		steer func(agent *pipe.Agent)
+		want  string
+	}{
+		"told":          {func(a *pipe.Agent) { _ = a.Stop(pipe.Stop{Reason: "rank 1 failed", How: pipe.StopNow}) }, "rank 1 failed"},
+		"without agent": {func(a *pipe.Agent) { a.Close() }, "the agent is gone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorkspace(t)
+			err, report := oneRank(t, w.resolved("max_steps: 1000000"), func(agent *pipe.Agent) {
+				awaitStep(t, agent)
+				c.steer(agent)
+			})
+			if err == nil || !strings.Contains(err.Error(), c.want) || exitCode(err) != 1 || report.Done != nil {
+				t.Errorf("got %v; the agent was told %+v", err, report)
+			}
+		})
+	}
+}
+
+func TestRankReportsItsError(t *testing.T) {
+	w := newWorkspace(t)
+	err, report := oneRank(t, w.resolved("data: "+w.path("nowhere.txt")), nil)
+	if exitCode(err) != exitInput || report.Error == nil || !strings.Contains(report.Error.Message, "nowhere.txt") || report.Error.Phase != pipe.PhasePrepare {
+		t.Errorf("got %v; the agent was told %+v", err, report.Error)
+	}
+	err, report = oneRank(t, `{"model": "x"}`, nil)
+	if exitCode(err) != exitInput || report.Error == nil || !strings.Contains(report.Error.Message, "configuration as JSON") {
+		t.Errorf("got %v; the agent was told %+v", err, report.Error)
+	}
+}
