@@ -70,18 +70,24 @@ type Difference struct {
 }
 
 // Differences compares the configuration with that of an earlier run, as its checkpoint holds it (the JSON of Resolved),
-// and returns what has changed in the order of the keys.
+// and returns what has changed in the order of the keys. A key that the earlier version of ddprun did not have counts as its
+// default, which is what that version did.
 func (c *Config) Differences(earlier []byte) ([]Difference, error) {
-	var before, now map[string]json.RawMessage
-	if err := json.Unmarshal(earlier, &before); err != nil {
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(earlier, &raw); err != nil {
 		return nil, fmt.Errorf("configuration of the earlier run: %w", err)
 	}
-	text, err := json.Marshal(c)
-	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
+	then := Default()
+	if err := json.Unmarshal(earlier, then); err != nil {
+		return nil, fmt.Errorf("configuration of the earlier run: %w", err)
 	}
-	if err := json.Unmarshal(text, &now); err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
+	before, err := then.values()
+	if err != nil {
+		return nil, err
+	}
+	now, err := c.values()
+	if err != nil {
+		return nil, err
 	}
 	var list []Difference
 	for _, f := range fields {
@@ -89,12 +95,22 @@ func (c *Config) Differences(earlier []byte) ([]Difference, error) {
 		if was != is {
 			list = append(list, Difference{Key: f.key, Old: was, New: is, Allowed: f.resume})
 		}
-		delete(before, f.key)
+		delete(raw, f.key)
 	}
-	for _, key := range slices.Sorted(maps.Keys(before)) {
-		list = append(list, Difference{Key: key, Old: compact(before[key])})
+	for _, key := range slices.Sorted(maps.Keys(raw)) {
+		list = append(list, Difference{Key: key, Old: compact(raw[key])})
 	}
 	return list, nil
+}
+
+// values returns every key's value as JSON.
+func (c *Config) values() (map[string]json.RawMessage, error) {
+	text, err := json.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	var values map[string]json.RawMessage
+	return values, json.Unmarshal(text, &values)
 }
 
 func compact(text json.RawMessage) string {

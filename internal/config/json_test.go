@@ -74,12 +74,16 @@ func TestDifferences(t *testing.T) {
 	}
 	want := []Difference{
 		{Key: "learning_rate", Old: "0.00005", New: "1"},
-		{Key: "seed", New: "42"},
 		{Key: "logging_steps", Old: "10", New: "5", Allowed: true},
 		{Key: "sed", Old: "42"},
 	}
 	if !reflect.DeepEqual(list, want) {
 		t.Errorf("got  %+v\nwant %+v", list, want)
+	}
+	// A checkpoint of a version that lacked a key, or a part of one: it did what the key's default does.
+	older := strings.Replace(string(earlier), `"num_cycles":0.5,`, "", 1)
+	if list, err := old.Differences([]byte(older)); err != nil || len(list) != 0 || older == string(earlier) {
+		t.Errorf("a missing key counts as changed: %v, %v", list, err)
 	}
 	if _, err := old.Differences([]byte("{")); err == nil {
 		t.Error("broken JSON was taken")
