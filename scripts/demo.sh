@@ -45,10 +45,7 @@ train() {
     case $code in
     0) ;;
     75) die "stopped, with a checkpoint in $run: make demo goes on from there" ;;
-    *)
-        say "the run failed (exit code $code): see above; its logs are in $run/logs"
-        exit "$code"
-        ;;
+    *) exit "$code" ;; # it has said why, and where its logs are
     esac
 }
 
