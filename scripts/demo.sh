@@ -50,7 +50,7 @@ train() {
 }
 
 find_text
-[ -f $model/model.safetensors ] || die "$model has no weights; $model/../README.md says how they were made"
+[ -f $model/model.safetensors ] || die "$model has no weights; examples/tiny-bert/README.md says how they are made"
 # What the results follow from: with any of it changed, earlier ones are no use.
 inputs=$(cat "$text" $config $model/* scripts/demo.sh | sha256sum | cut -d ' ' -f 1)
 if [ -d $demo ]; then
