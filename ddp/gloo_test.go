@@ -202,6 +202,7 @@ func play(t *testing.T, scene string, size int, wait func(rank int) bool) []*glo
 }
 
 func TestGlooCollectives(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		scene string
 		size  int
@@ -215,6 +216,7 @@ func TestGlooCollectives(t *testing.T) {
 }
 
 func TestGlooKilledPeerIsAnErrorAtOnce(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int{2, 3} {
 		for rank, r := range play(t, "killed", size, nil) {
 			switch {
@@ -234,6 +236,7 @@ func TestGlooKilledPeerIsAnErrorAtOnce(t *testing.T) {
 }
 
 func TestGlooSilentPeerIsAnErrorAfterTheTimeout(t *testing.T) {
+	t.Parallel()
 	r := play(t, "silent", 2, func(rank int) bool { return rank == 0 })[0]
 	if r == nil || r.Error == "" || r.Seconds < 0.9*glooTimeout.Seconds() || r.Seconds > 2*glooTimeout.Seconds() {
 		t.Errorf("got %+v, the timeout is %v", r, glooTimeout)
@@ -243,6 +246,7 @@ func TestGlooSilentPeerIsAnErrorAfterTheTimeout(t *testing.T) {
 
 // A rank that aborts has its error at once, and so have those that wait for it.
 func TestGlooAbort(t *testing.T) {
+	t.Parallel()
 	for by, size := range []int{2, 3} {
 		for rank, r := range play(t, fmt.Sprint("aborted by rank ", by), size, nil) {
 			if rank != 1 && (r == nil || r.Error == "" || r.Seconds > 1.5) {

@@ -65,7 +65,15 @@ func serveStore(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { listener.Close() })
-	go server.Accept(listener)
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return // closed
+			}
+			go server.ServeConn(conn)
+		}
+	}()
 	return socket
 }
 

@@ -66,7 +66,9 @@ dt_error dt_scalar_value(dt_tensor t, double* out) {
   return guard([&] { *out = T(t).item<double>(); });
 }
 
-void dt_set_threads(int n) { at::set_num_threads(n); }
+dt_error dt_set_threads(int n) {
+  return guard([&] { at::set_num_threads(n); });
+}
 
 const char* dt_version(void) { return TORCH_VERSION; }
 

@@ -77,9 +77,9 @@ func NoGrad(f func()) {
 	f()
 }
 
-// SetThreads sets the number of threads that an operation may use. Call it on the locked OS thread that runs the operations: MKL and
+// SetThreads sets the number of threads, at least 1, that an operation may use. Call it on the locked OS thread that runs the operations: MKL and
 // OpenMP keep the number a thread, and another number gives other roundings.
-func SetThreads(n int) { C.dt_set_threads(C.int(n)) }
+func SetThreads(n int) { must("set_threads", C.dt_set_threads(C.int(n))) }
 
 // Version returns libtorch's version, such as "2.11.0".
 func Version() string { return C.GoString(C.dt_version()) }

@@ -123,6 +123,14 @@ func TestDoPassesErrorsAndPanicsOn(t *testing.T) {
 	}
 }
 
+func TestSetThreadsRefusesNone(t *testing.T) {
+	for _, n := range []int{0, -1} {
+		if err := Do(func(*Scope) error { SetThreads(n); return nil }); err == nil {
+			t.Errorf("%d threads: no error", n)
+		}
+	}
+}
+
 // trainingStep uses every layer, forward and backward.
 func trainingStep(s *Scope, table, w, scale, bias Tensor) {
 	key := DropoutKey{Seed: 1}
