@@ -1,6 +1,7 @@
 package train
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -44,7 +45,7 @@ func resumable(c *config.Config, world int, samples string, ckpt *checkpoint.Che
 	var refused []string
 	for _, d := range differences {
 		if !d.Allowed {
-			refused = append(refused, fmt.Sprintf("%s: %s then, %s now", d.Key, orUnset(d.Old), orUnset(d.New)))
+			refused = append(refused, fmt.Sprintf("%s: %s then, %s now", d.Key, d.Old, cmp.Or(d.New, "not a key")))
 		}
 	}
 	if len(refused) == 0 && ckpt.State.ShardsDigest != samples {
@@ -59,12 +60,4 @@ func resumable(c *config.Config, world int, samples string, ckpt *checkpoint.Che
 			ckpt.Path, world, ckpt.State.Lanes)
 	}
 	return differences, nil
-}
-
-// orUnset names the value of a key that one version of ddprun does not know.
-func orUnset(value string) string {
-	if value == "" {
-		return "not a key"
-	}
-	return value
 }

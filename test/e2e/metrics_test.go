@@ -14,6 +14,7 @@ type record struct {
 	LearningRate float64  `json:"learning_rate"`
 	GradNorm     *float64 `json:"grad_norm"`
 	Skipped      int64    `json:"skipped_steps"`
+	Tokens       int64    `json:"num_input_tokens_seen"`
 	EvalLoss     *float64 `json:"eval_loss"`
 	Runtime      *float64 `json:"train_runtime"`
 	Rate         *float64 `json:"tokens_per_second"` // in a step's record alone
@@ -71,13 +72,16 @@ func (w *workspace) evals(output string) map[int64]float64 {
 	return found
 }
 
-// sameSteps fails the test where two runs' steps differ in a bit of loss, norm or learning rate.
+// sameSteps fails the test where two runs' steps differ in a bit of loss, norm or learning rate, or in the tokens seen so far.
 func sameSteps(t testing.TB, want, got []record) {
 	t.Helper()
 	for i := range want {
 		a, b := want[i], got[i]
 		if a.Loss == nil || b.Loss == nil || *a.Loss != *b.Loss || *a.GradNorm != *b.GradNorm || a.LearningRate != b.LearningRate {
 			t.Fatalf("step %d: loss, norm, rate %v %v %v, want %v %v %v", a.Step, *b.Loss, *b.GradNorm, b.LearningRate, *a.Loss, *a.GradNorm, a.LearningRate)
+		}
+		if a.Tokens != b.Tokens {
+			t.Fatalf("step %d: %d tokens seen, want %d", a.Step, b.Tokens, a.Tokens)
 		}
 	}
 }
