@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"regexp"
@@ -25,9 +26,7 @@ func newComeback(t *testing.T, seed uint64, ranks int, changes settings) *comeba
 	t.Helper()
 	c := &comeback{workspace: newWorkspace(t, 150), t: t, ranks: ranks, steps: int64(kills(120, 600)), rand: rand.New(rand.NewPCG(seed, 1))}
 	all := settings{"seed": seed, "max_steps": c.steps, "save_steps": 3, "save_total_limit": 2, "eval_data": "heldout.txt", "eval_steps": 50}
-	for key, value := range changes {
-		all[key] = value
-	}
+	maps.Copy(all, changes)
 	c.config("whole.yaml", all)
 	c.run("--nproc", fmt.Sprint(ranks), "--set", "output_dir=whole", "whole.yaml").want(t, 0)
 	c.config("train.yaml", all)
