@@ -20,8 +20,8 @@ const (
 	DefaultMaxRestarts = 3 // for callers: a Config with MaxRestarts 0 does not restart
 )
 
-// maxWorkers bounds Config.NProc: above it lies a slip of the finger, not a machine.
-const maxWorkers = 1024
+// MaxWorkers bounds Config.NProc: above it lies a slip of the finger, not a machine.
+const MaxWorkers = 1024
 
 // Tee says which ranks' output is shown on the agent's own, besides being filed.
 type Tee string
@@ -62,8 +62,8 @@ func (c Config) withDefaults() (Config, error) {
 	switch {
 	case len(c.Worker) == 0 || c.Worker[0] == "":
 		return c, errors.New("launch: no worker program given")
-	case c.NProc < 1 || c.NProc > maxWorkers:
-		return c, fmt.Errorf("launch: nproc is %d; it must be at least 1 and at most %d", c.NProc, maxWorkers)
+	case c.NProc < 1 || c.NProc > MaxWorkers:
+		return c, fmt.Errorf("launch: nproc is %d; it must be at least 1 and at most %d", c.NProc, MaxWorkers)
 	case c.ThreadsPerRank < 0:
 		return c, fmt.Errorf("launch: threads per rank is %d; it must be at least 1, or 0 for the default", c.ThreadsPerRank)
 	case c.MaxRestarts < 0:

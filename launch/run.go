@@ -41,6 +41,8 @@ type run struct {
 // It takes the process's signals. USR1, HUP, and a first TERM or INT make the workers write a checkpoint and exit; a second
 // INT, or a TERM more than two seconds after the first, ends them at once. The end of ctx does so too, and is returned.
 //
+// An OutputDir is locked for this run alone, by .ddprun/lock in it; a second run there is refused with ExitConfig.
+//
 // The error is not nil where the run could not be carried out at all; Outcome.Code fits it too. When Run returns, no
 // process that it started is left.
 func Run(ctx context.Context, c Config) (Outcome, error) {
@@ -59,6 +61,15 @@ func Run(ctx context.Context, c Config) (Outcome, error) {
 	}
 	if err := closeOnExecAll(); err != nil {
 		return failed, err
+	}
+	if c.OutputDir != "" {
+		release, err := lockOutput(c.OutputDir, func(err error) {
+			c.Logger.Warn().Err(err).Msg("two runs in one output directory would not be noticed")
+		})
+		if err != nil {
+			return Outcome{Code: ExitConfig}, err
+		}
+		defer release()
 	}
 	r := &run{
 		Config: c, argv: worker, threads: threadsPerRank(c), mark: randomHex(markBytes),
