@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ddprun/ddprun/internal/config"
 	"github.com/ddprun/ddprun/internal/hf"
 )
@@ -31,9 +33,7 @@ func checkInput(loaded *config.Loaded) error {
 	for _, set := range c.EvalData {
 		note("eval_data", checkPaths(set.Paths))
 	}
-	if info, err := os.Stat(c.OutputDir); err == nil && !info.IsDir() {
-		note("output_dir", fmt.Errorf("%s is a file; name a directory", c.OutputDir))
-	}
+	note("output_dir", checkWritable(c.OutputDir))
 	if from := c.ResumeFromCheckpoint; from != "auto" && from != "none" {
 		if info, err := os.Stat(from); err != nil || !info.IsDir() {
 			note("resume_from_checkpoint", fmt.Errorf("%s is no directory; want auto, none or a checkpoint's directory", from))
@@ -86,6 +86,30 @@ func checkWeights(dir string) error {
 		return err
 	}
 	return weights.Close()
+}
+
+// checkWritable wants dir to be a directory in which this process may make files, or one that it may make.
+func checkWritable(dir string) error {
+	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
+		info, err := os.Stat(at)
+		switch {
+		case err == nil && !info.IsDir():
+			return fmt.Errorf("%s is a file; name a directory", at)
+		case err == nil:
+			if err := unix.Access(at, unix.W_OK|unix.X_OK); err != nil {
+				return fmt.Errorf("cannot make files in %s: %w", at, err)
+			}
+			return nil
+		case !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENOTDIR):
+			return err
+		}
+		if _, err := os.Lstat(at); err == nil {
+			return fmt.Errorf("%s is a link that leads nowhere", at)
+		}
+		if at == filepath.Dir(at) {
+			return fmt.Errorf("%s: %w", dir, err)
+		}
+	}
 }
 
 func supported() string {

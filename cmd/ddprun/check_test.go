@@ -59,3 +59,35 @@ func TestCheckPaths(t *testing.T) {
 		}
 	}
 }
+
+func TestCheckWritable(t *testing.T) {
+	workplace(t)
+	if err := os.Symlink("nowhere", "dangling"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir("locked", 0o555); err != nil {
+		t.Fatal(err)
+	}
+	cases := []struct{ dir, want string }{
+		{"new/runs/first", ""},
+		{".", ""},
+		{"model", ""},
+		{t.TempDir() + "/new", ""},
+		{"text.txt", "text.txt is a file"},
+		{"text.txt/runs", "text.txt is a file"},
+		{"dangling", "dangling is a link that leads nowhere"},
+		{"dangling/runs", "dangling is a link that leads nowhere"},
+	}
+	if os.Geteuid() != 0 { // root may write everywhere
+		cases = append(cases, []struct{ dir, want string }{
+			{"locked", "cannot make files in locked: permission denied"},
+			{"locked/runs/first", "cannot make files in locked: permission denied"},
+		}...)
+	}
+	for _, c := range cases {
+		err := checkWritable(c.dir)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.dir, err, c.want)
+		}
+	}
+}

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/ddprun/ddprun/launch"
 )
 
 // gpuNodes is where the driver shows one file for each GPU.
@@ -27,6 +29,9 @@ func parseNProc(text, device string) (int, error) {
 	}
 	if n < 1 {
 		return 0, fmt.Errorf("--nproc: must be at least 1, got %d", n)
+	}
+	if n > launch.MaxWorkers {
+		return 0, fmt.Errorf("--nproc: must be at most %d, got %d", launch.MaxWorkers, n)
 	}
 	return n, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -35,6 +36,14 @@ func TestNProcAuto(t *testing.T) {
 		t.Setenv("CUDA_VISIBLE_DEVICES", c.visible)
 		if got, err := parseNProc("auto", c.device); err != nil || got != c.want {
 			t.Errorf("%+v: got %d, %v", c, got, err)
+		}
+	}
+}
+
+func TestNProcOutOfRange(t *testing.T) {
+	for _, text := range []string{"0", "-1", "1025", "99999999999999999999", "1e3", "2.0", ""} {
+		if n, err := parseNProc(text, "cpu"); err == nil || !strings.Contains(err.Error(), "--nproc") {
+			t.Errorf("--nproc %q: got %d, %v", text, n, err)
 		}
 	}
 }

@@ -83,6 +83,11 @@ func train(ctx context.Context, o *trainOptions, path string) error {
 	if err := checkInput(loaded); err != nil {
 		return err
 	}
+	if o.logDir != "" {
+		if err := checkWritable(o.logDir); err != nil {
+			return fmt.Errorf("--log-dir: %w", err)
+		}
+	}
 	worker, err := findWorker(o.worker)
 	if err != nil {
 		return err
