@@ -229,10 +229,19 @@ type agentProcess struct {
 
 func startAgent(t *testing.T, a agentConfig) *agentProcess {
 	t.Helper()
+	return startAgentTo(t, a, nil)
+}
+
+// startAgentTo starts an agent whose standard output is stdout; nil: it is kept in out, as its standard error always is.
+func startAgentTo(t *testing.T, a agentConfig, stdout *os.File) *agentProcess {
+	t.Helper()
 	a.RunID = "test-" + randomHex(8)
 	arg, _ := json.Marshal(a)
 	p := &agentProcess{t: t, cmd: exec.Command("/proc/self/exe", "test-agent", string(arg)), out: &syncBuffer{}, id: a.RunID}
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
+	if stdout != nil {
+		p.cmd.Stdout = stdout
+	}
 	p.cmd.WaitDelay = 5 * time.Second
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

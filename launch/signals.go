@@ -51,7 +51,7 @@ func (p *stopPolicy) on(s os.Signal, at time.Time) request {
 
 // notifySignals sends the signals that steer an agent to a new channel until stop is called. INT and HUP stay ignored
 // where they are (nohup, a shell's background jobs). USR2 is taken and means nothing, so that a scheduler's does not end
-// the agent.
+// the agent. Nor does PIPE: whoever reads its output may end first, such as a tee to which the terminal sends the same INT.
 func notifySignals() (signals chan os.Signal, stop func()) {
 	signals = make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2)
@@ -60,5 +60,10 @@ func notifySignals() (signals chan os.Signal, stop func()) {
 			signal.Notify(signals, s)
 		}
 	}
-	return signals, func() { signal.Stop(signals) }
+	unread := make(chan os.Signal) // each write to a closed pipe raises one; being taken makes it an error of that write alone
+	signal.Notify(unread, syscall.SIGPIPE)
+	return signals, func() {
+		signal.Stop(signals)
+		signal.Stop(unread)
+	}
 }

@@ -52,6 +52,23 @@ func TestSignalsStopWithACheckpoint(t *testing.T) {
 	}
 }
 
+// TestClosedOutputDoesNotEndTheRun: of "ddprun train.yaml | tee log" a terminal's INT ends the tee at once.
+func TestClosedOutputDoesNotEndTheRun(t *testing.T) {
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	p := startAgentTo(t, agentConfig{Scripts: scripts{{"print up; sleep 300ms; print unheard; train"}}, NProc: 2}, writer)
+	p.await("workers started", 1)
+	reader.Close()
+	time.Sleep(600 * time.Millisecond)
+	p.signal(syscall.SIGINT)
+	if code := p.code(); code != ExitComeAgain {
+		t.Errorf("%v\n%s", p.cmd.ProcessState, p.out.String())
+	}
+}
+
 func TestSecondInterruptIsImmediate(t *testing.T) {
 	p := startAgent(t, agentConfig{Scripts: scripts{{"print up; hang"}}, NProc: 2, MaxRestarts: 3})
 	p.await("] up", 2)
