@@ -34,16 +34,25 @@ func newBert(cfg *hf.Config) (*bert, error) {
 	return m, nil
 }
 
+// maxSize bounds the sizes in a config.json: no model comes near it, and products of three of them fit an int64.
+const maxSize = 1 << 20
+
+// maxLayers bounds the number of layers, whose parameters are listed before the weights are looked at.
+const maxLayers = 1 << 12
+
 // reader collects the first error of many getters.
 type reader struct {
 	cfg *hf.Config
 	err error
 }
 
-func (r *reader) int(key string, def, least int) int {
+func (r *reader) int(key string, def, least, most int) int {
 	v, err := r.cfg.Int(key, def)
-	if err == nil && v < least {
+	switch {
+	case err == nil && v < least:
 		err = fmt.Errorf("%s: %s is %d; it must be at least %d", r.cfg.Path(), key, v, least)
+	case err == nil && v > most:
+		err = fmt.Errorf("%s: %s is %d; it must be at most %d", r.cfg.Path(), key, v, most)
 	}
 	r.keep(err)
 	return v
@@ -89,13 +98,13 @@ func (r *reader) keep(err error) {
 func readBertConfig(cfg *hf.Config) (bertConfig, error) {
 	r := &reader{cfg: cfg}
 	c := bertConfig{
-		vocab:            r.int("vocab_size", 30522, 1),
-		hidden:           r.int("hidden_size", 768, 1),
-		layers:           r.int("num_hidden_layers", 12, 0),
-		heads:            r.int("num_attention_heads", 12, 1),
-		intermediate:     r.int("intermediate_size", 3072, 1),
-		positions:        r.int("max_position_embeddings", 512, 3),
-		types:            r.int("type_vocab_size", 2, 1),
+		vocab:            r.int("vocab_size", 30522, 1, 1<<24),
+		hidden:           r.int("hidden_size", 768, 1, maxSize),
+		layers:           r.int("num_hidden_layers", 12, 0, maxLayers),
+		heads:            r.int("num_attention_heads", 12, 1, maxSize),
+		intermediate:     r.int("intermediate_size", 3072, 1, maxSize),
+		positions:        r.int("max_position_embeddings", 512, 3, maxSize),
+		types:            r.int("type_vocab_size", 2, 1, maxSize),
 		layerNormEps:     r.float("layer_norm_eps", 1e-12, 0, 1),
 		hiddenDropout:    r.float("hidden_dropout_prob", 0.1, 0, 1),
 		attentionDropout: r.float("attention_probs_dropout_prob", 0.1, 0, 1),
@@ -105,7 +114,7 @@ func readBertConfig(cfg *hf.Config) (bertConfig, error) {
 	}
 	c.paddingID = -1
 	if raw, ok := cfg.Raw("pad_token_id"); !ok || string(raw) != "null" {
-		c.paddingID = r.int("pad_token_id", 0, -1)
+		c.paddingID = r.int("pad_token_id", 0, -1, c.vocab-1)
 	}
 	r.string("position_embedding_type", "absolute", "absolute")
 	if r.bool("is_decoder", false) {
