@@ -68,6 +68,10 @@ func matchWeights(m Model, w *hf.Weights) (hf.Matching, error) {
 		wanted[i] = s.Name
 	}
 	match := hf.Match(wanted, w.Names(), m.matchRules())
+	if len(match.Found) == 0 {
+		return match, fmt.Errorf("%s: none of its %d tensors is a parameter of %s (such as %s): these are another model's weights; "+
+			"to begin at random, take the file away", w.Path, len(w.Names()), m.Architecture(), wanted[0])
+	}
 	for _, s := range specs {
 		name, found := match.Found[s.Name]
 		if !found {

@@ -1,6 +1,7 @@
 package train
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/ddprun/ddprun/ddp"
@@ -35,6 +36,17 @@ func (r *rank) evaluate(step, saved int64) ([]evalResult, error) {
 		results = append(results, evalResult{set.Name, loss / count})
 	}
 	return results, nil
+}
+
+// soundEvaluation is an error where a loss is not finite: then neither are the gradients, so the steps that could mend the weights are
+// skipped.
+func soundEvaluation(step int64, results []evalResult) error {
+	for _, e := range results {
+		if math.IsNaN(e.loss) || math.IsInf(e.loss, 0) {
+			return mark(ErrPermanent, fmt.Errorf("step %d: the evaluation's loss is %v, which no sound weights give: the model is damaged", step, e.loss))
+		}
+	}
+	return nil
 }
 
 // evaluateBatch returns a micro-batch's summed loss and count.

@@ -110,5 +110,8 @@ func (r *rank) evaluateAndReport(step int64, out *output) error {
 	if err != nil {
 		return err
 	}
-	return out.logEval(step, results, time.Since(began))
+	if err := out.logEval(step, results, time.Since(began)); err != nil {
+		return err
+	}
+	return soundEvaluation(step, results)
 }

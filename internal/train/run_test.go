@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"os"
@@ -106,12 +107,15 @@ func TestRunFails(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(foreign.OutputDir, "thesis"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	held := newJob(t, settings(t, poisonedModel(t), "max_steps=2", "eval_data=heldout.txt"), 33)
+	held.Eval = []EvalSet{{Samples: someSamples(t, 5, 11)}}
 	for _, c := range []struct {
 		name string
 		job  *Job
 		kind error
 		said string
 	}{
+		{"weights that are NaN", held, ErrPermanent, "step 0: the evaluation's loss is NaN"},
 		{"metrics.jsonl is a directory", newJob(t, blocked, 33), ErrPermanent, "metrics.jsonl"},
 		{"output_dir of others", newJob(t, foreign, 33), ErrInput, "thesis"},
 		{"no model", newJob(t, settings(t, filepath.Join(t.TempDir(), "nothing")), 33), ErrInput, "nothing"},
@@ -134,4 +138,21 @@ func TestRunFails(t *testing.T) {
 	if live := torch.Live(); live != before {
 		t.Errorf("%d tensors outlive the cancelled run", live-before)
 	}
+}
+
+// poisonedModel is the golden model with NaN for every weight.
+func poisonedModel(t *testing.T) string {
+	t.Helper()
+	dir := modelCopy(t)
+	path := filepath.Join(dir, "model.safetensors")
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	header := int(binary.LittleEndian.Uint64(content)) // the file is its length, the header, the data
+	for i := 8 + header; i < len(content); i++ {
+		content[i] = 0xff
+	}
+	writeFile(t, path, string(content))
+	return dir
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/ddprun/ddprun/ddp"
 	"github.com/ddprun/ddprun/internal/hf"
 	"github.com/ddprun/ddprun/internal/model"
@@ -103,7 +105,11 @@ func (r *rank) loadModel() error {
 	if err != nil {
 		return err
 	}
-	log := r.job.Log.Info().Str("model", dir).Int64("parameters", r.params.Numel())
+	level := zerolog.InfoLevel
+	if w != nil && len(report.NewlyInitialised) > 0 {
+		level = zerolog.WarnLevel
+	}
+	log := r.job.Log.WithLevel(level).Str("model", dir).Int64("parameters", r.params.Numel())
 	if w == nil {
 		log.Msg("the model directory has no weights: all parameters are newly initialised")
 		return nil
