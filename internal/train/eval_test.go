@@ -2,10 +2,12 @@ package train
 
 import (
 	"math"
+	"runtime"
 	"sync"
 	"testing"
 
 	"github.com/ddprun/ddprun/ddp"
+	"github.com/ddprun/ddprun/internal/torch"
 )
 
 // The evaluation of two sets is the same to the last bit at 1, 2, 3 and 5 ranks, where some ranks have nothing to do, and is that of
@@ -24,6 +26,9 @@ func TestEvaluationDoesNotDependOnRanks(t *testing.T) {
 			r := oneRank(t, &job)
 			r.data = local
 			group.Go(func() {
+				runtime.LockOSThread() // as Run does: the number of threads belongs to the OS thread, and the last bits to it
+				defer runtime.UnlockOSThread()
+				torch.SetThreads(job.Threads)
 				got, err := r.evaluate(0, 0)
 				if err != nil {
 					t.Error(err)
