@@ -39,15 +39,23 @@ func ReadConfig(dir string) (*Config, error) {
 }
 
 func missingConfig(dir string) error {
+	if err := checkDir(dir); err != nil {
+		return err
+	}
+	return fmt.Errorf("model directory %s has no %s: a directory that from_pretrained reads holds %s, "+
+		"model.safetensors (or pytorch_model.bin) and the tokenizer's files (tokenizer.json, or vocab.txt)",
+		dir, ConfigFile, ConfigFile)
+}
+
+// checkDir wants dir to be there, as a directory.
+func checkDir(dir string) error {
 	switch info, err := os.Stat(dir); {
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("model directory %s does not exist", dir)
 	case err == nil && !info.IsDir():
 		return fmt.Errorf("model directory %s is a file; name the directory that it lies in", dir)
 	}
-	return fmt.Errorf("model directory %s has no %s: a directory that from_pretrained reads holds %s, "+
-		"model.safetensors (or pytorch_model.bin) and the tokenizer's files (tokenizer.json, or vocab.txt)",
-		dir, ConfigFile, ConfigFile)
+	return nil
 }
 
 // Path is the file that the configuration was read from, for messages.

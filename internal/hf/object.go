@@ -34,6 +34,9 @@ func parseObject(data []byte) (*object, error) {
 		return nil, jsonError(data, dec, err)
 	}
 	if token != json.Delim('{') {
+		if token == nil {
+			token = "null"
+		}
 		return nil, fmt.Errorf("not a JSON object: it begins with %v", token)
 	}
 	o := &object{values: map[string]json.RawMessage{}}

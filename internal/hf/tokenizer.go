@@ -56,6 +56,9 @@ var modelTokenizers = map[string]tokenizerKind{
 // (T5) as transformers 5 makes it, with what tokenizer_config.json,
 // special_tokens_map.json and added_tokens.json say.
 func TokenizerJSON(dir string) ([]byte, error) {
+	if err := checkDir(dir); err != nil {
+		return nil, err
+	}
 	if exists(dir, tokenizerFile) {
 		path := filepath.Join(dir, tokenizerFile)
 		data, err := readText(path, maxTokenizerBytes)

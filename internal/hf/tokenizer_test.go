@@ -238,3 +238,11 @@ func TestTokenizerErrors(t *testing.T) {
 	_, err = TokenizerJSON(dir)
 	wantError(t, err, "extra_ids", "1000000000")
 }
+
+func TestTokenizerOfNoDirectory(t *testing.T) {
+	dir := t.TempDir()
+	_, err := TokenizerJSON(filepath.Join(dir, "absent"))
+	wantError(t, err, "absent", "does not exist")
+	_, err = TokenizerJSON(writeFile(t, dir, "file", nil))
+	wantError(t, err, "file", "is a file")
+}
