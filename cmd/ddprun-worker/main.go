@@ -25,6 +25,7 @@ func newRootCommand() *cobra.Command {
 		Use:           "ddprun-worker",
 		Short:         "The part of ddprun that needs libtorch or a tokenizer",
 		Version:       version(),
+		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "ddprun"}, // how people start the commands that it lists
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args: func(_ *cobra.Command, args []string) error {
