@@ -37,7 +37,10 @@ func (k *checker) seed(key string, value int64) {
 
 // number wants a finite number for which ok holds; must says that in words.
 func (k *checker) number(key string, value float64, ok bool, must string) {
-	k.want(ok && !math.IsNaN(value) && !math.IsInf(value, 0), key, "must be %s, got %v", must, value)
+	if math.IsNaN(value) || math.IsInf(value, 0) {
+		ok, must = false, "a finite number"
+	}
+	k.want(ok, key, "must be %s, got %v", must, value)
 }
 
 // steps wants a number of steps, or a share of all steps, at least 0.
