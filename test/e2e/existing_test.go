@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
 	"strings"
 	"testing"
 )
@@ -48,6 +49,21 @@ func TestExistingRun(t *testing.T) {
 	w.config("anew.yaml", settings{"max_steps": 2, "learning_rate": 2e-3, "resume_from_checkpoint": "none", "overwrite_output_dir": true})
 	w.run("--nproc", "2", "anew.yaml").want(t, 0, "deleting")
 	w.steps("out", 2)
+}
+
+// A second run in an output_dir is refused while the first one is under way, whose end is as if nothing had been.
+func TestTwoRunsAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorkspace(t, 33)
+	w.config("train.yaml", settings{"max_steps": 1000000})
+	w.config("anew.yaml", settings{"max_steps": 2, "resume_from_checkpoint": "none", "overwrite_output_dir": true})
+	first := w.start("train.yaml")
+	first.until("a step", func() bool { return strings.Contains(first.err.String(), "step=1 ") })
+	for _, config := range []string{"train.yaml", "anew.yaml"} {
+		w.run(config).want(t, 78, "out", "in use", fmt.Sprintf("pid %d", first.cmd.Process.Pid))
+	}
+	first.signal(os.Interrupt)
+	first.wait().want(t, 75, "checkpoint saved")
 }
 
 // A damaged checkpoint is passed over for the one before; where none is left, the run says so and does not begin anew.

@@ -27,10 +27,18 @@ var badConfigurations = []badInput{
 	{name: "nproc 0", args: []string{"--nproc", "0", "train.yaml"}, said: []string{"nproc", "0"}},
 	{name: "nproc below 0", args: []string{"--nproc", "-1", "train.yaml"}, said: []string{"nproc", "-1"}},
 	{name: "nproc no number", args: []string{"--nproc", "two", "train.yaml"}, said: []string{"nproc", "two"}},
+	{name: "nproc beyond all machines", set: settings{"global_batch_size": nil}, args: []string{"--nproc", "2000", "train.yaml"},
+		said: []string{"nproc", "2000"}},
 	{name: "more ranks than lanes", args: []string{"--nproc", "5", "train.yaml"}, said: []string{"global_batch_size", "5", "4"}},
 	{name: "device", set: settings{"device": "cuda"}, said: []string{"device", "cuda", "cpu"}},
 	{name: "sentences from punctuation", set: settings{"sentence_unit": "auto"}, said: []string{"sentence_unit", "auto", "line"}},
 	{name: "output_dir is a file", set: settings{"output_dir": "text.txt"}, said: []string{"output_dir", "text.txt", "file"}},
+	{name: "output_dir is a link that leads nowhere", prepare: func(w *workspace) {
+		if err := os.Symlink("nowhere", w.path("link")); err != nil {
+			w.t.Fatal(err)
+		}
+	}, set: settings{"output_dir": "link/run"}, said: []string{"train.yaml:", "output_dir", "link", "leads nowhere"}},
+	{name: "log directory is a file", args: []string{"--log-dir", "text.txt", "train.yaml"}, said: []string{"--log-dir", "text.txt", "file"}},
 	{name: "no such checkpoint", set: settings{"resume_from_checkpoint": "nowhere"}, said: []string{"resume_from_checkpoint", "nowhere"}},
 }
 
@@ -68,6 +76,11 @@ var badModels = []badInput{
 	{name: "weights of another shape", prepare: func(w *workspace) {
 		w.write("model/config.json", strings.Replace(w.read("model/config.json"), `"intermediate_size": 64`, `"intermediate_size": 65`, 1))
 	}, said: []string{"model/model.safetensors", "intermediate", "64", "65"}},
+	{name: "a billion layers", prepare: func(w *workspace) {
+		w.write("model/config.json", strings.Replace(w.read("model/config.json"), `"num_hidden_layers": 2`, `"num_hidden_layers": 1000000000`, 1))
+	}, said: []string{"model/config.json", "num_hidden_layers", "1000000000"}},
+	{name: "weights of another model", prepare: tensors(`{"wte.weight": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}`, 16),
+		said: []string{"model/model.safetensors", "none", "BertForMaskedLM"}},
 	{name: "more tokens than rows", prepare: func(w *workspace) {
 		w.write("model/vocab.txt", w.read("model/vocab.txt")+"onemore\n")
 	}, said: []string{"model", "97", "rows"}},
