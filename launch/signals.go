@@ -60,7 +60,7 @@ func notifySignals() (signals chan os.Signal, stop func()) {
 			signal.Notify(signals, s)
 		}
 	}
-	unread := make(chan os.Signal) // each write to a closed pipe raises one; being taken makes it an error of that write alone
+	unread := make(chan os.Signal, 1) // each write to a closed pipe raises one; being taken makes it an error of that write alone
 	signal.Notify(unread, syscall.SIGPIPE)
 	return signals, func() {
 		signal.Stop(signals)
