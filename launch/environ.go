@@ -43,8 +43,9 @@ func workerEnv(base []string, start pipe.Start, restarts int, c Config, mark str
 		pipe.EnvAgentPID:               strconv.Itoa(os.Getpid()),
 		envMark:                        rankMark(mark, start.Rank),
 	}
-	if lookup(base, "OMP_WAIT_POLICY") == "" {
-		// Ranks share the cores: a thread that spins at a barrier takes them from another rank.
+	if threads := start.Threads * start.LocalWorldSize; threads > runtime.GOMAXPROCS(0) && lookup(base, "OMP_WAIT_POLICY") == "" {
+		// Threads outnumber cores: one that spins at a barrier takes a core from one that works. Otherwise OpenMP's own way, to
+		// spin a little and then sleep, is better: to sleep at once cost a rank of 2 threads half its speed (docs/benchmarks.md).
 		set["OMP_WAIT_POLICY"] = "PASSIVE"
 	}
 	env := make([]string, 0, len(base)+len(set))

@@ -45,6 +45,19 @@ func TestWorkerEnvReplacesAndKeeps(t *testing.T) {
 	}
 }
 
+func TestThreadsWaitPassivelyWhereTheyOutnumberCores(t *testing.T) {
+	cores := runtime.GOMAXPROCS(0)
+	for _, c := range []struct {
+		threads, ranks int
+		want           bool
+	}{{cores, 1, false}, {1, cores, false}, {cores, 2, true}, {1, cores + 1, true}} {
+		env := workerEnv(nil, pipe.Start{WorldSize: c.ranks, LocalWorldSize: c.ranks, Threads: c.threads}, 0, Config{}, "m")
+		if got := slices.Contains(env, "OMP_WAIT_POLICY=PASSIVE"); got != c.want {
+			t.Errorf("%d ranks of %d threads on %d cores: passive %v, want %v", c.ranks, c.threads, cores, got, c.want)
+		}
+	}
+}
+
 func TestRankMarksDoNotBeginWithEachOther(t *testing.T) {
 	if a, b := rankMark("m", 1), rankMark("m", 10); len(a) >= len(b) || b[:len(a)] == a {
 		t.Errorf("%q begins with %q: the end of rank 1 would be the end of rank 10", b, a)

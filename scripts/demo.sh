@@ -32,7 +32,7 @@ split_text() {
 # evaluate MODEL NAME writes what a model says at each masked word of the held-out text. Which words are masked depends on the
 # text alone, so two models are asked the same.
 evaluate() {
-    $ddprun eval "$1" --data "$demo/text/heldout.txt" --set text_unit=file --set max_seq_length=128 \
+    $ddprun eval "$1" --data "$demo/text/heldout.txt" --threads 1 --set text_unit=file --set max_seq_length=128 \
         --predictions "$demo/$2.new" >"$demo/$2.json" 2>"$demo/$2.log" || { cat "$demo/$2.log" >&2 && exit 1; }
     mv "$demo/$2.new" "$demo/$2.jsonl"
 }

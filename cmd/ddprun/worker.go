@@ -39,12 +39,7 @@ func newWorkerCommand(command struct{ use, short string }, worker *string) *cobr
 				return err
 			}
 			argv := append([]string{path, cmd.Name()}, args...)
-			env := os.Environ()
-			if os.Getenv("OMP_WAIT_POLICY") == "" {
-				// As for ranks: threads that spin at a barrier take the cores from each other and from other programs.
-				env = append(env, "OMP_WAIT_POLICY=PASSIVE")
-			}
-			return fmt.Errorf("%s: %w", path, syscall.Exec(path, argv, env))
+			return fmt.Errorf("%s: %w", path, syscall.Exec(path, argv, os.Environ()))
 		},
 	}
 }

@@ -34,7 +34,7 @@ func (r report) print(before, after evaluation, words comparison) {
 	r.line("  from transformers import pipeline")
 	r.line("  pipeline(\"fill-mask\", %q)(\"the rays of [MASK] are refracted.\")", r.run)
 	r.heading("Further")
-	r.line("  train longer         bin/ddprun --nproc 2 --set num_train_epochs=6 examples/opticks/train.yaml")
+	r.line("  train longer         bin/ddprun --nproc 2 --set num_train_epochs=10 examples/opticks/train.yaml")
 	r.line("  on your own text     copy examples/opticks/train.yaml, change model, data, eval_data and output_dir, then")
 	r.line("                       bin/ddprun --nproc 2 YOURS.yaml; if stopped, the same command resumes")
 	r.line("  every key            docs/configuration.md, or bin/ddprun --print-config examples/opticks/train.yaml")
