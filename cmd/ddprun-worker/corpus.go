@@ -52,25 +52,22 @@ type text struct {
 
 // openText reads the tokenizer and checks it, the model and the objective against each other. The caller closes tok.
 func openText(c *config.Config) (*text, error) {
-	tok, err := openTokenizer(c.Model)
+	tok, json, err := openTokenizer(c.Model)
 	if err != nil {
 		return nil, inputError{err}
 	}
 	t := &text{encoder: encoder{tok: tok}}
-	if err := t.open(c); err != nil {
+	if err := t.open(c, json); err != nil {
 		tok.Close()
 		return nil, err
 	}
 	return t, nil
 }
 
-func (t *text) open(c *config.Config) error {
+// open fills t but for its tokenizer, which was read from json.
+func (t *text) open(c *config.Config, json []byte) (err error) {
 	if c.SentenceUnit == "auto" {
 		return inputError{errors.New("sentence_unit: auto is not available in this version; line takes each line of the text as a sentence")}
-	}
-	json, err := hf.TokenizerJSON(c.Model)
-	if err != nil {
-		return inputError{err}
 	}
 	if t.digest, err = tokenizer.Digest(json); err != nil {
 		return inputError{err}

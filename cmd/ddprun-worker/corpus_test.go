@@ -11,7 +11,7 @@ import (
 
 func TestReadVocab(t *testing.T) {
 	w := newWorkspace(t)
-	tok, err := openTokenizer(w.path("model"))
+	tok, _, err := openTokenizer(w.path("model"))
 	if err != nil {
 		t.Fatal(err)
 	}

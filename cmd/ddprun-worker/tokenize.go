@@ -70,7 +70,7 @@ func runTokenize(dir string, o tokenizeOptions, in io.Reader, out io.Writer) err
 	if err := o.validate(); err != nil {
 		return inputError{err}
 	}
-	tok, err := openTokenizer(dir)
+	tok, _, err := openTokenizer(dir)
 	if err != nil {
 		return inputError{err}
 	}
@@ -99,21 +99,21 @@ func (o tokenizeOptions) validate() error {
 	return nil
 }
 
-// openTokenizer reads the tokenizer of a model directory; the error names the file.
-func openTokenizer(dir string) (*tokenizer.Tokenizer, error) {
-	data, err := hf.TokenizerJSON(dir)
+// openTokenizer reads the tokenizer of a model directory, and returns the tokenizer.json that it is made from; the error names the file.
+func openTokenizer(dir string) (tok *tokenizer.Tokenizer, json []byte, err error) {
+	json, err = hf.TokenizerJSON(dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	tok, err := tokenizer.New(data)
+	tok, err = tokenizer.New(json)
 	if err != nil {
 		path := filepath.Join(dir, "tokenizer.json")
 		if _, missing := os.Stat(path); errors.Is(missing, fs.ErrNotExist) {
 			path = "the vocabulary files in " + dir
 		}
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return tok, nil
+	return tok, json, nil
 }
 
 // encode returns a line of JSON for each input of c.
