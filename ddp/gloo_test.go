@@ -23,6 +23,7 @@ const (
 	envRank   = "DDP_TEST_RANK"
 	envSize   = "DDP_TEST_SIZE"
 	envSocket = "DDP_TEST_SOCKET"
+	envGroup  = "DDP_TEST_GROUP"
 )
 
 func TestMain(m *testing.M) {
@@ -94,7 +95,7 @@ func killSelf() {
 
 // reduceOnce runs a step and compares the gradient with the sum of the ranks' passes, up to the order of additions.
 func reduceOnce(g Group) error {
-	p, err := NewParams(reducerList)
+	p, err := NewParams(reducerList, g)
 	if err != nil {
 		return err
 	}
@@ -158,6 +159,11 @@ func playScene(scene string, rank, size int, report *glooReport) error {
 	g, err := NewGloo(rpcStore{client}, rank, size, "127.0.0.1", glooTimeout)
 	if err != nil {
 		return err
+	}
+	if os.Getenv(envGroup) == "shared" {
+		if g, err = NewShared(g, rpcStore{client}, glooTimeout); err != nil {
+			return err
+		}
 	}
 	defer g.Close()
 	if g.Rank() != rank || g.Size() != size {

@@ -28,8 +28,9 @@ type Params struct {
 // align is 64 bytes in elements of float32.
 const align = 16
 
-// NewParams allocates the buffers, zeroed. The caller closes them.
-func NewParams(list []Param) (*Params, error) {
+// NewParams allocates the buffers, zeroed; the gradients' where group sums them fastest, if it is not nil. Then every rank of group calls
+// it. The caller closes the result, before the group.
+func NewParams(list []Param, group Group) (*Params, error) {
 	p := &Params{list: list, offsets: make([]int64, len(list)), sizes: make([]int64, len(list))}
 	total := int64(0)
 	for i := len(list) - 1; i >= 0; i-- {
@@ -44,8 +45,16 @@ func NewParams(list []Param) (*Params, error) {
 		total += (n + align - 1) / align * align
 	}
 	err := torch.Do(func(s *torch.Scope) error {
-		for _, buf := range []*torch.Tensor{&p.flat, &p.grad, &p.expAvg, &p.expAvgSq} {
+		for _, buf := range []*torch.Tensor{&p.flat, &p.expAvg, &p.expAvgSq} {
 			*buf = s.Move(s.Zeros(torch.Float32, total))
+		}
+		if shared, ok := group.(*sharedGroup); ok {
+			var err error
+			if p.grad, err = shared.zeros(total); err != nil {
+				return err
+			}
+		} else {
+			p.grad = s.Move(s.Zeros(torch.Float32, total))
 		}
 		for i := range list {
 			view := func(flat torch.Tensor) torch.Tensor { return s.Move(s.View(flat, p.offsets[i], list[i].Shape...)) }

@@ -25,7 +25,7 @@ var testList = []Param{
 func newTestParams(t testing.TB, list []Param) *Params {
 	t.Helper()
 	before := torch.Live()
-	p, err := NewParams(list)
+	p, err := NewParams(list, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestParamsGradientsAccumulateInTheBuffer(t *testing.T) {
 
 func TestNewParamsRefusesShapes(t *testing.T) {
 	for _, shape := range [][]int64{{0}, {3, -1}, {math.MaxInt64 / 2, 3}, {1 << 32, 1 << 32}} {
-		p, err := NewParams([]Param{{"good", []int64{1}}, {"bad.weight", shape}})
+		p, err := NewParams([]Param{{"good", []int64{1}}, {"bad.weight", shape}}, nil)
 		if err == nil {
 			p.Close()
 			t.Errorf("shape %v: no error", shape)
@@ -134,7 +134,7 @@ func TestNewParamsRefusesShapes(t *testing.T) {
 	}
 	before := torch.Live()
 	// Each size is possible, their sum is more memory than there is.
-	if p, err := NewParams([]Param{{"a", []int64{1 << 44}}, {"b", []int64{1 << 44}}}); err == nil {
+	if p, err := NewParams([]Param{{"a", []int64{1 << 44}}, {"b", []int64{1 << 44}}}, nil); err == nil {
 		p.Close()
 		t.Error("256 TiB: no error")
 	}
@@ -144,7 +144,7 @@ func TestNewParamsRefusesShapes(t *testing.T) {
 }
 
 func TestCloseTwice(t *testing.T) {
-	p, err := NewParams(testList)
+	p, err := NewParams(testList, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

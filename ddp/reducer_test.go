@@ -111,7 +111,7 @@ func TestReducerSumsOverRanks(t *testing.T) {
 			passes := func(rank int) []uint64 { return [][]uint64{{1, 2}, {3}, {4, 5, 6}, {}}[rank] }
 			var want []float32
 			reference := func(rank int) error {
-				p, err := NewParams(reducerList)
+				p, err := NewParams(reducerList, nil)
 				if err != nil {
 					return err
 				}
@@ -143,7 +143,7 @@ func TestReducerSumsOverRanks(t *testing.T) {
 			live := torch.Live()
 			errs := onRanks(t, NewLocal(size, nil), func(g Group) error {
 				rec := &recorder{Group: g}
-				p, err := NewParams(reducerList)
+				p, err := NewParams(reducerList, nil)
 				if err != nil {
 					return err
 				}
@@ -263,7 +263,7 @@ func TestReducerFaults(t *testing.T) {
 					return nil
 				})
 				errs := onRanks(t, groups, func(g Group) error {
-					p, err := NewParams(reducerList)
+					p, err := NewParams(reducerList, nil)
 					if err != nil {
 						return err
 					}
@@ -300,7 +300,7 @@ func TestReducerFaults(t *testing.T) {
 func TestReducerCloseAfterAFailedBackward(t *testing.T) {
 	goroutines := runtime.NumGoroutine()
 	errs := onRanks(t, NewLocal(2, nil), func(g Group) error {
-		p, err := NewParams(reducerList)
+		p, err := NewParams(reducerList, nil)
 		if err != nil {
 			return err
 		}

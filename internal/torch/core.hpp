@@ -17,6 +17,12 @@ dt_error dt_zeros(const int64_t* dims, int ndims, int scalar_type, dt_tensor* ou
   });
 }
 
+dt_error dt_from_memory(void* memory, int64_t n, int scalar_type, dt_tensor* out) {
+  return guard([&] {
+    *out = give(at::from_blob(memory, {n}, at::TensorOptions().dtype(static_cast<at::ScalarType>(scalar_type))));
+  });
+}
+
 dt_error dt_memory(dt_tensor t, int scalar_type, void** out) {
   return guard([&] {
     const at::Tensor& x = T(t);

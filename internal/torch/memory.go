@@ -17,6 +17,13 @@ func (s *Scope) Zeros(d DType, dims ...int64) Tensor {
 	return s.ownShim("zeros", out, err)
 }
 
+// FromMemory returns the n elements at memory as a vector. Whoever gave the memory keeps it until the tensor and all its views are freed.
+func (s *Scope) FromMemory(d DType, memory unsafe.Pointer, n int64) Tensor {
+	var out C.dt_tensor
+	err := C.dt_from_memory(memory, C.int64_t(n), C.int(d), &out)
+	return s.ownShim("from_memory", out, err)
+}
+
 // FromInt64s returns a vector with a copy of v.
 func (s *Scope) FromInt64s(v []int64) Tensor {
 	var out C.dt_tensor

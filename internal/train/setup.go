@@ -73,7 +73,7 @@ func (r *rank) setUp(start beginning) (err error) {
 	for _, s := range r.model.Specs() {
 		list = append(list, ddp.Param{Name: s.Name, Shape: s.Shape})
 	}
-	if r.params, err = ddp.NewParams(list); err != nil {
+	if r.params, err = ddp.NewParams(list, r.data); err != nil {
 		return err
 	}
 	r.model.Bind(r.params.Tensors())
@@ -146,6 +146,12 @@ func groups(job *Job) (data, host ddp.Group, err error) {
 	if data, err = ddp.NewGloo(prefixed{job.Store, "data/"}, job.Rank, job.World, job.Host, timeout); err != nil {
 		host.Close()
 		return nil, nil, mark(ErrPeer, err)
+	}
+	if job.Config.Backend == "auto" { // all ranks are on this node
+		if data, err = ddp.NewShared(data, prefixed{job.Store, "shared/"}, timeout); err != nil {
+			host.Close()
+			return nil, nil, mark(ErrPeer, fmt.Errorf("%w (backend: gloo does without shared memory)", err))
+		}
 	}
 	return data, host, nil
 }
