@@ -8,12 +8,27 @@ package objectives
 //	Labelled, Labels         [M]    indices of labelled tokens in [0, N), ascending, and the ids to predict there
 //	SampleIDs                [S]    Sample.ID of each
 //
+// An objective on pairs adds, with P labelled samples,
+//
+//	PairSamples, PairLabels  [P]    indices of samples with a class, ascending, and the classes
+//
+// and a sequence-to-sequence one, with T tokens on the decoder's side,
+//
+//	DecoderIDs, Targets      [T]    decoder input ids, and the ids to predict there
+//	DecoderOffsets           [S+1]  sample i is decoder tokens DecoderOffsets[i] to DecoderOffsets[i+1]; the first is 0
+//
+// What an objective does not use stays empty.
 // The zero value is an empty batch. Readers borrow the slices until the next Reset. A batch belongs to one goroutine at a time.
 type Batch struct {
 	IDs, Positions, TypeIDs []int64
 	Offsets                 []int32
 	Labelled, Labels        []int64
 	SampleIDs               []uint64
+
+	PairSamples, PairLabels []int64
+
+	DecoderIDs, Targets []int64
+	DecoderOffsets      []int32
 
 	draws generator // scratch of the objectives; lies here so that they need no lock and make no garbage
 }
@@ -24,6 +39,8 @@ func (b *Batch) Reset() {
 	b.Offsets = append(b.Offsets[:0], 0)
 	b.Labelled, b.Labels = b.Labelled[:0], b.Labels[:0]
 	b.SampleIDs = b.SampleIDs[:0]
+	b.PairSamples, b.PairLabels = b.PairSamples[:0], b.PairLabels[:0]
+	b.DecoderIDs, b.Targets, b.DecoderOffsets = b.DecoderIDs[:0], b.Targets[:0], b.DecoderOffsets[:0]
 }
 
 // Tokens returns N, the number of tokens with the special ones.

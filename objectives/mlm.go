@@ -82,8 +82,20 @@ func NewMLM(config MLMConfig, vocab Vocab) (*MLM, error) {
 // SpecialTokens returns how many tokens Append puts around a sample's own.
 func (m *MLM) SpecialTokens() int { return 2 }
 
-// Maskable tells whether the tokens have one that may be hidden. A sample without one cannot be appended.
-func (m *MLM) Maskable(tokens []uint32) bool {
+// Terms is the one term mlm, a loss a labelled token.
+func (m *MLM) Terms() []string { return []string{"mlm"} }
+
+// Pairs is false.
+func (m *MLM) Pairs() bool { return false }
+
+// Draw returns false.
+func (m *MLM) Draw(Key) (negative bool, choice uint64) { return false, 0 }
+
+// KeepDigest names the rule of Keep.
+func (m *MLM) KeepDigest() string { return "mlm-maskable-1" }
+
+// Keep tells whether the tokens have one that may be hidden. A sample without one cannot be appended.
+func (m *MLM) Keep(tokens []uint32) bool {
 	for _, id := range tokens {
 		if int64(id) < int64(m.vocab.Size) && !m.tokens.special[id] {
 			return true
@@ -134,7 +146,7 @@ func (m *MLM) check(s Sample) error {
 				"the text was encoded with another tokenizer", i, id, m.vocab.Size)
 		}
 	}
-	if !m.Maskable(s.Tokens) {
+	if !m.Keep(s.Tokens) {
 		return ErrNoMaskable
 	}
 	if m.config.WholeWordMask && len(s.WordStart) != len(s.Tokens) {

@@ -29,8 +29,8 @@ func FuzzAppend(f *testing.F) {
 		for i := range uint64(3) {
 			key := Key{seed, i, sample}
 			err := m.Append(&b, s, key)
-			if errors.Is(err, ErrNoMaskable) != !m.Maskable(s.Tokens) || err != nil && m.Maskable(s.Tokens) {
-				t.Fatalf("error %v, maskable %v", err, m.Maskable(s.Tokens))
+			if errors.Is(err, ErrNoMaskable) != !m.Keep(s.Tokens) || err != nil && m.Keep(s.Tokens) {
+				t.Fatalf("error %v, maskable %v", err, m.Keep(s.Tokens))
 			}
 			if err != nil {
 				return

@@ -103,7 +103,7 @@ func TestAppendRefuses(t *testing.T) {
 	}
 }
 
-func TestMaskable(t *testing.T) {
+func TestKeep(t *testing.T) {
 	m := mustMLM(t, usual, tinyVocab)
 	for _, c := range []struct {
 		tokens []uint32
@@ -112,8 +112,8 @@ func TestMaskable(t *testing.T) {
 		{nil, false}, {[]uint32{unknown}, false}, {[]uint32{4, 17, 2}, false}, {[]uint32{99}, false},
 		{[]uint32{5}, true}, {[]uint32{unknown, 29}, true},
 	} {
-		if got := m.Maskable(c.tokens); got != c.want {
-			t.Errorf("Maskable(%v) = %v", c.tokens, got)
+		if got := m.Keep(c.tokens); got != c.want {
+			t.Errorf("Keep(%v) = %v", c.tokens, got)
 		}
 	}
 }

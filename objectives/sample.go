@@ -14,6 +14,9 @@ type Sample struct {
 	// WordStart tells for each token whether a word begins with it. Objectives that work on words need it; others
 	// take nil. The first token begins a word whatever it says: a window of text may start inside one.
 	WordStart []bool
+	// Next and NextWordStart are the second sentence of a pair.
+	Next          []uint32
+	NextWordStart []bool
 }
 
 // NoToken stands in a Vocab for a special token that the tokenizer does not have.

@@ -67,6 +67,10 @@ type Sample struct {
 	ID        uint64 // its number in the Samples
 	Tokens    []uint32
 	WordStart []bool // as long as Tokens
+
+	// The second sentence of a pair.
+	Next          []uint32
+	NextWordStart []bool
 }
 
 // Samples are numbered from 0 in the order of the corpus. Several goroutines may

@@ -134,7 +134,7 @@ func (t *text) prepareConfig(c *config.Config, shardsDir string, paths []string)
 // sampleConfig says what of the shards is a sample.
 func (t *text) sampleConfig(c *config.Config) shard.SampleConfig {
 	return shard.SampleConfig{Unit: shard.SampleUnit(c.SampleUnit), MaxTokens: t.maxTokens - t.objective.SpecialTokens(),
-		Keep: t.objective.Maskable, KeepDigest: "mlm-maskable-1"}
+		Keep: t.objective.Keep, KeepDigest: t.objective.KeepDigest()}
 }
 
 // corpora are the samples of a run.
