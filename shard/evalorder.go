@@ -34,6 +34,14 @@ func (o *EvalOrder) MicroBatch(i int64, dst []int64) []int64 {
 	return dst
 }
 
+// Pool returns the samples among which an evaluation looks for others beside sample: as many around it, from a fixed place on, as a large
+// corpus's windows have.
+func (o *EvalOrder) Pool(sample int64) Pool {
+	const size = windowBlocks * maxBlockSamples
+	start := sample / size * size
+	return Pool{start: start, length: min(size, o.samples-start), samples: o.samples}
+}
+
 // Assign returns the micro-batches [first, end) that a rank evaluates: contiguous, in
 // numbers that differ by at most one.
 func (o *EvalOrder) Assign(world, rank int) (first, end int64) {

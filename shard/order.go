@@ -123,6 +123,24 @@ func (o *Order) MicroBatch(epoch, step int64, lane int, dst []int64) []int64 {
 	return dst
 }
 
+// Pool returns the samples among which the lane's sample number at of the epoch is shuffled: its own window of blocks. It is
+// the same at any number of ranks.
+func (o *Order) Pool(epoch, step int64, lane, at int) Pool {
+	first, end := span(o.cfg.Samples, int64(o.cfg.Lanes), int64(lane))
+	size := windowBlocks * o.blockSize
+	start := (step*int64(o.cfg.BatchSize) + int64(at)) / size * size
+	return Pool{order: o, epoch: epoch, start: first + start, length: min(size, end-first-start)}
+}
+
+// sampleAt returns the sample at a position of the epoch's sequence of blocks, before lanes shuffle it.
+func (o *Order) sampleAt(epoch, position int64) int64 {
+	if !o.cfg.Shuffle {
+		return position
+	}
+	var one [1]int64
+	return o.appendSequence(one[:0], epoch, position, 1)[0]
+}
+
 // fillWindow sets the cache to a window of a lane: length positions of the epoch's
 // sequence of blocks, from start on, shuffled.
 func (o *Order) fillWindow(cache *laneWindow, epoch int64, lane int, window, start, length int64) {

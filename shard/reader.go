@@ -98,6 +98,14 @@ func (s *shardFile) sentence(i int64) (start, end int64) {
 	return int64(s.u32(s.l.sentences, i)), int64(s.u32(s.l.sentences, i+1))
 }
 
+// sentenceAt returns the sentence that token t belongs to.
+func (s *shardFile) sentenceAt(t int64) int64 {
+	return int64(sort.Search(int(s.h.sentences), func(i int) bool {
+		_, end := s.sentence(int64(i))
+		return end > t
+	}))
+}
+
 // document returns the tokens [start, end) of document d.
 func (s *shardFile) document(d int64) (start, end int64) {
 	first, _ := s.sentence(int64(s.u32(s.l.documents, d)))

@@ -70,7 +70,7 @@ func openSamples(c *Corpus, path string, digest [sha256.Size]byte, cfg *SampleCo
 	if err != nil {
 		return nil, err
 	}
-	s := &Samples{corpus: c, path: path, data: data, max: int64(cfg.MaxTokens),
+	s := &Samples{corpus: c, path: path, data: data, unit: cfg.Unit, max: int64(cfg.MaxTokens),
 		digest: fmt.Sprintf("%x", cfg.digest(c.ContentDigest()))}
 	if err := s.parse(digest); err != nil {
 		_ = unix.Munmap(data)
@@ -154,7 +154,7 @@ func buildSamples(ctx context.Context, c *Corpus, path string, digest [sha256.Si
 		}
 		r := cutter.report
 		if r.Samples == 0 {
-			return fmt.Errorf("no sample is left: none of %d %ss holds anything to train on", r.LeftOut, cfg.Unit)
+			return cfg.nothingLeft(r)
 		}
 		if _, err := cutter.out.Write(bytes64(first)); err != nil {
 			return err
@@ -187,8 +187,20 @@ func finishSampleIndex(f *os.File, h sampleHeader) error {
 	return err
 }
 
+// nothingLeft explains a corpus without a sample.
+func (cfg *SampleConfig) nothingLeft(r SampleReport) error {
+	if cfg.Unit == Pair && r.LeftOut == 0 {
+		return fmt.Errorf("no document has two sentences: set sentence_unit (line: one a line, auto: found from punctuation) so that " +
+			"sentences are known, and text_unit so that a document is more than a sentence")
+	}
+	return fmt.Errorf("no sample is left: none of %d %ss holds anything to train on", r.LeftOut, cfg.Unit)
+}
+
 func (k *sampleCutter) cut(file *shardFile) (err error) {
 	defer faultError(file.path, debug.SetPanicOnFault(true), &err)
+	if k.cfg.Unit == Pair {
+		return k.cutPairs(file)
+	}
 	units, bounds := int64(file.h.documents), file.document
 	if k.cfg.Unit == Sentence {
 		units, bounds = int64(file.h.sentences), file.sentence
@@ -213,22 +225,37 @@ func (k *sampleCutter) cut(file *shardFile) (err error) {
 }
 
 // add writes the entry of a sample, if the sample is to be kept.
-func (k *sampleCutter) add(file *shardFile, start, length int64) (err error) {
-	if k.cfg.Keep != nil {
-		if k.tokens, err = file.appendTokens(k.tokens[:0], start, start+length); err != nil {
-			return err
-		}
-		if !k.cfg.Keep(k.tokens) {
-			k.report.LeftOut++
-			k.report.LeftOutTokens += length
-			return nil
-		}
+func (k *sampleCutter) add(file *shardFile, start, length int64) error {
+	keep, err := k.keeps(file, start, start+length)
+	if err != nil {
+		return err
+	}
+	return k.write(start, length, keep)
+}
+
+// keeps tells whether the tokens [start, end) hold anything to train on.
+func (k *sampleCutter) keeps(file *shardFile, start, end int64) (_ bool, err error) {
+	if k.cfg.Keep == nil {
+		return true, nil
+	}
+	if k.tokens, err = file.appendTokens(k.tokens[:0], start, end); err != nil {
+		return false, err
+	}
+	return k.cfg.Keep(k.tokens), nil
+}
+
+// write writes an entry, or counts what is left out.
+func (k *sampleCutter) write(start, length int64, keep bool) error {
+	if !keep {
+		k.report.LeftOut++
+		k.report.LeftOutTokens += length
+		return nil
 	}
 	k.report.Samples++
 	k.report.Tokens += length
 	var entry [sampleEntryBytes]byte
 	le.PutUint32(entry[:], uint32(start))
 	le.PutUint32(entry[4:], uint32(length))
-	_, err = k.out.Write(entry[:])
+	_, err := k.out.Write(entry[:])
 	return err
 }

@@ -24,6 +24,9 @@ const (
 	// Document samples are documents; the same choice for longer ones. Split
 	// documents are windows.
 	Document SampleUnit = "document"
+	// Pair samples are two sentences that follow each other in a document, so one of n
+	// sentences gives n - 1 pairs. Longer sentences are truncated.
+	Pair SampleUnit = "pair"
 )
 
 // Long says what becomes of a sentence or document of more than MaxTokens tokens.
@@ -37,11 +40,11 @@ const (
 // SampleConfig says how samples are cut out of a corpus.
 type SampleConfig struct {
 	Unit      SampleUnit
-	MaxTokens int  // of a sample, without special tokens
-	Long      Long // default: split
+	MaxTokens int  // of a sample, without special tokens; of each sentence of a pair
+	Long      Long // default: split; of pairs: truncate
 
-	// Keep, if set, says whether a sample holds anything to train on; those that do
-	// not are left out and counted. It may not retain the tokens. KeepDigest names
+	// Keep, if set, says whether a sample, or each sentence of a pair, holds anything to
+	// train on; those that do not are left out and counted. It may not retain the tokens. KeepDigest names
 	// it: other answers, another digest.
 	Keep       func(tokens []uint32) bool
 	KeepDigest string
@@ -80,7 +83,8 @@ type Samples struct {
 	path   string  // of the sample index
 	data   []byte  // the mapped index
 	first  []int64 // sample of each shard, and the number of samples
-	max    int64   // tokens in a sample
+	unit   SampleUnit
+	max    int64 // tokens in a sample, or in each sentence of a pair
 	digest string
 	report SampleReport
 }
@@ -123,19 +127,23 @@ func (c *Corpus) Samples(ctx context.Context, cfg SampleConfig) (*Samples, error
 }
 
 func (cfg *SampleConfig) check(c *Corpus) error {
-	if cfg.Long == "" {
+	if cfg.Long == "" && cfg.Unit == Pair {
+		cfg.Long = LongTruncate
+	} else if cfg.Long == "" {
 		cfg.Long = LongSplit
 	}
 	if cfg.Dir == "" {
 		cfg.Dir = c.dir
 	}
 	switch {
-	case cfg.Unit != Window && cfg.Unit != Sentence && cfg.Unit != Document:
-		return fmt.Errorf("shard: a sample is %q; it is window, sentence or document", cfg.Unit)
+	case cfg.Unit != Window && cfg.Unit != Sentence && cfg.Unit != Document && cfg.Unit != Pair:
+		return fmt.Errorf("shard: a sample is %q; it is window, sentence, document or pair", cfg.Unit)
 	case cfg.Long != LongSplit && cfg.Long != LongTruncate:
 		return fmt.Errorf("shard: long sentences are to be %q; it is split or truncate", cfg.Long)
 	case cfg.Unit == Window && cfg.Long != LongSplit:
 		return fmt.Errorf("shard: windows hold every token; long documents cannot be truncated")
+	case cfg.Unit == Pair && cfg.Long != LongTruncate:
+		return fmt.Errorf("shard: a sentence of a pair cannot be split, only truncated")
 	case cfg.MaxTokens < 1 || int64(cfg.MaxTokens) > maxTableEntries:
 		return fmt.Errorf("shard: samples of at most %d tokens; it is at least 1", cfg.MaxTokens)
 	case (cfg.Keep == nil) != (cfg.KeepDigest == ""):
@@ -162,21 +170,27 @@ func (s *Samples) At(i int64, out *Sample) error {
 	if err != nil {
 		return err
 	}
-	return fill(file, start, length, i, out)
-}
-
-func fill(file *shardFile, start, length, i int64, out *Sample) (err error) {
-	defer faultError(file.path, debug.SetPanicOnFault(true), &err)
 	out.ID = uint64(i)
-	if out.Tokens, err = file.appendTokens(out.Tokens[:0], start, start+length); err != nil {
-		return err
+	out.Next, out.NextWordStart = out.Next[:0], out.NextWordStart[:0]
+	if s.unit == Pair {
+		return s.pairAt(file, start, out)
 	}
-	out.WordStart = file.appendWords(out.WordStart[:0], start, start+length)
-	out.WordStart[0] = true
-	return nil
+	out.Tokens, out.WordStart, err = fill(file, start, start+length, out.Tokens, out.WordStart)
+	return err
 }
 
-// Tokens returns how many tokens sample i has, without reading them.
+// fill reads the tokens [start, end) into the slices, which it overwrites and returns.
+func fill(file *shardFile, start, end int64, tokens []uint32, words []bool) (_ []uint32, _ []bool, err error) {
+	defer faultError(file.path, debug.SetPanicOnFault(true), &err)
+	if tokens, err = file.appendTokens(tokens[:0], start, end); err != nil {
+		return tokens, words, err
+	}
+	words = file.appendWords(words[:0], start, end)
+	words[0] = true
+	return tokens, words, nil
+}
+
+// Tokens returns how many tokens sample i has, both sentences of a pair together, without reading them.
 func (s *Samples) Tokens(i int64) (int, error) {
 	_, _, length, err := s.locate(i)
 	return int(length), err
@@ -195,7 +209,11 @@ func (s *Samples) locate(i int64) (file *shardFile, start, length int64, err err
 		return nil, 0, 0, err
 	}
 	start, length, err = s.entry(i)
-	if err == nil && (length < 1 || length > s.max || start+length > int64(file.h.tokens)) {
+	longest := s.max
+	if s.unit == Pair {
+		longest *= 2
+	}
+	if err == nil && (length < 1 || length > longest || start+length > int64(file.h.tokens)) {
 		err = fmt.Errorf("shard: %s: sample %d is %d tokens from %d on, in a shard of %d; %s",
 			s.path, i, length, start, file.h.tokens, hintDamaged)
 	}

@@ -129,7 +129,7 @@ func TestSamplesKeep(t *testing.T) {
 func TestSamplesRefuses(t *testing.T) {
 	_, c := corpusOf(t, someText(2), nil)
 	for want, cfg := range map[string]SampleConfig{
-		"window, sentence or document": {Unit: "page", MaxTokens: 3},
+		"window, sentence, document or pair": {Unit: "page", MaxTokens: 3},
 		"at least 1":                   {Unit: Window},
 		"cannot be truncated":          {Unit: Window, MaxTokens: 3, Long: LongTruncate},
 		"split or truncate":            {Unit: Sentence, MaxTokens: 3, Long: "fold"},
