@@ -5,6 +5,7 @@ go 1.25.0
 require (
 	github.com/agnivade/levenshtein v1.2.1
 	github.com/mattn/go-isatty v0.0.20
+	github.com/neurosnap/sentences v1.1.2
 	github.com/nlpodyssey/gopickle v0.3.0
 	github.com/rs/zerolog v1.35.1
 	github.com/spf13/cobra v1.10.2

@@ -130,10 +130,10 @@ func TestSamplesRefuses(t *testing.T) {
 	_, c := corpusOf(t, someText(2), nil)
 	for want, cfg := range map[string]SampleConfig{
 		"window, sentence, document or pair": {Unit: "page", MaxTokens: 3},
-		"at least 1":                   {Unit: Window},
-		"cannot be truncated":          {Unit: Window, MaxTokens: 3, Long: LongTruncate},
-		"split or truncate":            {Unit: Sentence, MaxTokens: 3, Long: "fold"},
-		"go together":                  {Unit: Window, MaxTokens: 3, KeepDigest: "x"},
+		"at least 1":                         {Unit: Window},
+		"cannot be truncated":                {Unit: Window, MaxTokens: 3, Long: LongTruncate},
+		"split or truncate":                  {Unit: Sentence, MaxTokens: 3, Long: "fold"},
+		"go together":                        {Unit: Window, MaxTokens: 3, KeepDigest: "x"},
 	} {
 		_, err := c.Samples(context.Background(), cfg)
 		wantError(t, err, want)
