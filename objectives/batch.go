@@ -49,11 +49,11 @@ func (b *Batch) Tokens() int { return len(b.IDs) }
 // Samples returns S, the number of samples.
 func (b *Batch) Samples() int { return len(b.SampleIDs) }
 
-// appendToken appends one token of type 0.
-func (b *Batch) appendToken(id uint32, position int) {
+// appendToken appends one token.
+func (b *Batch) appendToken(id uint32, position, typeID int) {
 	b.IDs = append(b.IDs, int64(id))
 	b.Positions = append(b.Positions, int64(position))
-	b.TypeIDs = append(b.TypeIDs, 0)
+	b.TypeIDs = append(b.TypeIDs, int64(typeID))
 }
 
 // closeSample makes a sample of the tokens appended since the last one.

@@ -17,7 +17,10 @@ type Key struct {
 // reproducible: never change one.
 type purpose [8]byte
 
-var purposeMLM = purpose{'m', 'l', 'm', ' ', 'm', 'a', 's', 'k'}
+var (
+	purposeMLM  = purpose{'m', 'l', 'm', ' ', 'm', 'a', 's', 'k'}
+	purposePair = purpose{'p', 'a', 'i', 'r', ' ', 's', 'i', 'd'}
+)
 
 // generator is ChaCha8 keyed by (purpose, Key). The algorithm is specified (C2SP chacha8rand), so draws are the same in every
 // version of Go; what turns its words into numbers is here for the same reason.

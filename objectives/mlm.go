@@ -95,14 +95,7 @@ func (m *MLM) Draw(Key) (negative bool, choice uint64) { return false, 0 }
 func (m *MLM) KeepDigest() string { return "mlm-maskable-1" }
 
 // Keep tells whether the tokens have one that may be hidden. A sample without one cannot be appended.
-func (m *MLM) Keep(tokens []uint32) bool {
-	for _, id := range tokens {
-		if int64(id) < int64(m.vocab.Size) && !m.tokens.special[id] {
-			return true
-		}
-	}
-	return false
-}
+func (m *MLM) Keep(tokens []uint32) bool { return m.tokens.any(tokens) }
 
 // Append appends the sample to the batch with what the key's draws hide of it. On an error (ErrNoMaskable, a token that
 // the vocabulary does not have, word starts of another length) the batch is as it was.
@@ -111,40 +104,55 @@ func (m *MLM) Append(b *Batch, s Sample, key Key) error {
 		return fmt.Errorf("sample %d: %w", s.ID, err)
 	}
 	position := m.config.PositionOffset
-	b.appendToken(m.vocab.CLS, position)
-	text := len(b.IDs) // index of the sample's first own token
+	b.appendToken(m.vocab.CLS, position, 0)
+	text := run{s.Tokens, s.WordStart, len(b.IDs)}
 	for _, id := range s.Tokens {
 		position++
-		b.appendToken(id, position)
+		b.appendToken(id, position, 0)
 	}
-	b.appendToken(m.vocab.SEP, position+1)
+	b.appendToken(m.vocab.SEP, position+1, 0)
 	b.closeSample(s.ID)
+	m.mask(b, key, text)
+	return nil
+}
 
+// run is text of a sample in a batch, from token at on.
+type run struct {
+	tokens    []uint32
+	wordStart []bool
+	at        int
+}
+
+// mask selects units of the runs, which are text of one sample, labels and hides them. Runs without a maskable token stay as they are.
+func (m *MLM) mask(b *Batch, key Key, runs ...run) {
 	b.draws.start(purposeMLM, key)
 	units, labels := 0, len(b.Labels)
-	for first, end := m.unit(s, 0); first < end; first, end = m.unit(s, end) {
-		units++
-		if b.draws.uniform() < m.config.Probability {
-			m.hide(b, text+first, text+end)
+	for _, r := range runs {
+		for first, end := m.unit(r, 0); first < end; first, end = m.unit(r, end) {
+			units++
+			if b.draws.uniform() < m.config.Probability {
+				m.hide(b, r.at+first, r.at+end)
+			}
 		}
 	}
-	if len(b.Labels) == labels {
-		first, end := m.unit(s, 0)
-		for range b.draws.below(units) {
-			first, end = m.unit(s, end)
-		}
-		m.hide(b, text+first, text+end)
+	if len(b.Labels) > labels || units == 0 {
+		return
 	}
-	return nil
+	chosen := b.draws.below(units)
+	for _, r := range runs {
+		for first, end := m.unit(r, 0); first < end; first, end = m.unit(r, end) {
+			if chosen == 0 {
+				m.hide(b, r.at+first, r.at+end)
+			}
+			chosen--
+		}
+	}
 }
 
 // check finds what keeps a sample from being appended.
 func (m *MLM) check(s Sample) error {
-	for i, id := range s.Tokens {
-		if int64(id) >= int64(m.vocab.Size) {
-			return fmt.Errorf("token %d has id %d, but the vocabulary has %d tokens: "+
-				"the text was encoded with another tokenizer", i, id, m.vocab.Size)
-		}
+	if err := m.vocab.check(s.Tokens); err != nil {
+		return err
 	}
 	if !m.Keep(s.Tokens) {
 		return ErrNoMaskable
@@ -156,16 +164,16 @@ func (m *MLM) check(s Sample) error {
 }
 
 // unit returns the first unit that starts at index i or later: tokens first to end, or first == end where none is left.
-func (m *MLM) unit(s Sample, i int) (first, end int) {
-	for i < len(s.Tokens) && m.tokens.special[s.Tokens[i]] {
+func (m *MLM) unit(r run, i int) (first, end int) {
+	for i < len(r.tokens) && m.tokens.special[r.tokens[i]] {
 		i++
 	}
-	if i == len(s.Tokens) {
+	if i == len(r.tokens) {
 		return i, i
 	}
 	first, end = i, i+1
 	if m.config.WholeWordMask {
-		for end < len(s.Tokens) && !s.WordStart[end] && !m.tokens.special[s.Tokens[end]] {
+		for end < len(r.tokens) && !r.wordStart[end] && !m.tokens.special[r.tokens[end]] {
 			end++
 		}
 	}

@@ -29,6 +29,17 @@ type Vocab struct {
 	Special             []uint32 // ids of all special tokens, the unknown token included; order and repetition don't matter
 }
 
+// check finds a token that is none of the vocabulary's.
+func (v Vocab) check(tokens []uint32) error {
+	for i, id := range tokens {
+		if int64(id) >= int64(v.Size) {
+			return fmt.Errorf("token %d has id %d, but the vocabulary has %d tokens: "+
+				"the text was encoded with another tokenizer", i, id, v.Size)
+		}
+	}
+	return nil
+}
+
 // ordinary is a vocabulary split into special tokens and the rest.
 type ordinary struct {
 	special []bool   // by id
@@ -64,6 +75,16 @@ func (v Vocab) split() (ordinary, error) {
 
 // count returns the number of tokens that are not special.
 func (o *ordinary) count() int { return len(o.special) - len(o.ids) }
+
+// any tells whether one of the tokens is not special.
+func (o *ordinary) any(tokens []uint32) bool {
+	for _, id := range tokens {
+		if int64(id) < int64(len(o.special)) && !o.special[id] {
+			return true
+		}
+	}
+	return false
+}
 
 // at returns the n-th token that is not special, counted from 0.
 func (o *ordinary) at(n uint32) uint32 {
