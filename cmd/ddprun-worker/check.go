@@ -58,7 +58,11 @@ func check(ctx context.Context, c *config.Config, nproc int, dry bool, stderr io
 	}
 	defer t.tok.Close()
 	lanes, err := train.CheckStart(c, nproc, func() (string, error) {
-		return shard.SamplesDigest(t.prepareConfig(c, shardsDir(c), c.Data), t.sampleConfig(c))
+		prepare, err := t.prepareConfig(c, shardsDir(c), c.Data)
+		if err != nil {
+			return "", err
+		}
+		return shard.SamplesDigest(prepare, t.sampleConfig(c))
 	})
 	if err != nil {
 		return err

@@ -42,7 +42,12 @@ func TestCheckRefuses(t *testing.T) {
 		{name: "more ranks than lanes", lines: []string{"global_batch_size: 8", "per_device_train_batch_size: 8"}, args: []string{"--nproc", "2"}, said: []string{"global_batch_size"}},
 		{name: "device", lines: []string{"device: cuda"}, said: []string{"device: cuda"}},
 		{name: "backend", lines: []string{"backend: nccl"}, said: []string{"backend: nccl", "gloo"}},
-		{name: "sentences", lines: []string{"sample_unit: sentence", "sentence_unit: auto"}, said: []string{"sentence_unit"}},
+		{name: "no two sentences", lines: []string{"objective: nsp"}, said: []string{"text.txt", "no document has two sentences", "text_unit"}},
+		{name: "one document", lines: []string{"objective: nsp", "text_unit: file", "sentence_unit: line"}, said: []string{"text.txt", "one document", "nsp_negatives: any"}},
+		{name: "a pair that does not fit", lines: []string{"objective: sop", "text_unit: file", "sentence_unit: line", "max_seq_length: 4"}, said: []string{"max_seq_length: 4"}},
+		{name: "no head", prepare: func(w *workspace) {
+			w.write("model/config.json", `{"model_type": "roberta", "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 32}`)
+		}, lines: []string{"objective: mlm+nsp"}, said: []string{"no head for pairs", "bert has one"}},
 		{name: "no model", prepare: func(w *workspace) { os.RemoveAll(w.path("model")) }, said: []string{"model"}},
 		{name: "no tokenizer", prepare: func(w *workspace) { os.Remove(w.path("model/tokenizer.json")); os.Remove(w.path("model/vocab.txt")) }, said: []string{"tokenizer.json"}},
 		{name: "weights", prepare: func(w *workspace) { w.write("model/model.safetensors", "short") }, said: []string{"model.safetensors"}},

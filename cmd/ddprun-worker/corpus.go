@@ -46,7 +46,7 @@ func (e *encoder) Encode(texts []string) ([]shard.Encoding, error) {
 type text struct {
 	encoder
 	vocab     objectives.Vocab
-	objective *objectives.MLM
+	objective objectives.Objective
 	maxTokens int // of a sample, special tokens included
 }
 
@@ -66,9 +66,6 @@ func openText(c *config.Config) (*text, error) {
 
 // open fills t but for its tokenizer, which was read from json.
 func (t *text) open(c *config.Config, json []byte) (err error) {
-	if c.SentenceUnit == "auto" {
-		return inputError{errors.New("sentence_unit: auto is not available in this version; line takes each line of the text as a sentence")}
-	}
 	if t.digest, err = tokenizer.Digest(json); err != nil {
 		return inputError{err}
 	}
@@ -78,18 +75,33 @@ func (t *text) open(c *config.Config, json []byte) (err error) {
 	if t.vocab, err = readVocab(c.Model, t.tok, t.size); err != nil {
 		return inputError{err}
 	}
-	if t.maxTokens, err = train.Check(c.Model, c.MaxSeqLength, t.size); err != nil {
+	limits, err := train.Check(c, t.size)
+	if err != nil {
 		return err
 	}
-	t.objective, err = objectives.NewMLM(objectives.MLMConfig{Probability: c.MLMProbability, MaskReplaceProb: c.MaskReplaceProb,
-		RandomReplaceProb: c.RandomReplaceProb, WholeWordMask: c.WholeWordMask}, t.vocab)
-	if err != nil {
+	t.maxTokens = limits.MaxTokens
+	if t.objective, err = newObjective(c, limits, t.vocab); err != nil {
 		return inputError{fmt.Errorf("%s: %w", c.Model, err)}
 	}
 	if t.maxTokens <= t.objective.SpecialTokens() {
 		return inputError{fmt.Errorf("max_seq_length: %d leaves no room for text beside %d special tokens", t.maxTokens, t.objective.SpecialTokens())}
 	}
 	return nil
+}
+
+// newObjective makes the objective that the configuration names.
+func newObjective(c *config.Config, limits train.Limits, vocab objectives.Vocab) (objectives.Objective, error) {
+	mlm := objectives.MLMConfig{Probability: c.MLMProbability, MaskReplaceProb: c.MaskReplaceProb, RandomReplaceProb: c.RandomReplaceProb,
+		WholeWordMask: c.WholeWordMask, PositionOffset: limits.PositionOffset}
+	if !c.Pairs() {
+		return objectives.NewMLM(mlm, vocab)
+	}
+	pair := objectives.PairConfig{MaxTokens: limits.MaxTokens, PositionOffset: limits.PositionOffset}
+	task, withMLM := strings.CutPrefix(c.Objective, "mlm+")
+	if pair.Task = objectives.PairTask(task); withMLM {
+		pair.MLM = &mlm
+	}
+	return objectives.NewPair(pair, vocab)
 }
 
 // readVocab looks up the special tokens that the tokenizer's files name.
@@ -122,13 +134,18 @@ func readVocab(dir string, tok *tokenizer.Tokenizer, size int) (objectives.Vocab
 }
 
 // prepareConfig says how the text at paths becomes token shards.
-func (t *text) prepareConfig(c *config.Config, shardsDir string, paths []string) shard.PrepareConfig {
+func (t *text) prepareConfig(c *config.Config, shardsDir string, paths []string) (shard.PrepareConfig, error) {
 	cfg := shard.PrepareConfig{Dir: shardsDir, Paths: paths, TextUnit: shard.TextUnit(c.TextUnit), SentenceUnit: shard.SentenceNone,
 		EncodingErrors: shard.EncodingErrors(c.EncodingErrors), Encoder: t}
-	if c.SentenceUnit == "line" {
+	var err error
+	switch c.SentenceUnit {
+	case "line":
 		cfg.SentenceUnit = shard.SentenceLine
+	case "auto":
+		cfg.SentenceUnit, cfg.SegmentDigest = shard.SentenceAuto, shard.SegmentDigest
+		cfg.Segment, err = shard.Segmenter()
 	}
-	return cfg
+	return cfg, err
 }
 
 // sampleConfig says what of the shards is a sample.
@@ -186,7 +203,10 @@ func (t *text) openCorpora(ctx context.Context, c *config.Config, shardsDir stri
 // openCorpus prepares the text at paths, where that has not been done, and opens its samples, which d owns. One process of a node
 // works, the others wait.
 func (t *text) openCorpus(ctx context.Context, c *config.Config, d *corpora, shardsDir string, paths []string, log zerolog.Logger) (*shard.Samples, error) {
-	cfg := t.prepareConfig(c, shardsDir, paths)
+	cfg, err := t.prepareConfig(c, shardsDir, paths)
+	if err != nil {
+		return nil, err
+	}
 	cfg.Waiting = func() { log.Info().Msg("another process prepares the text: waiting") }
 	report, err := shard.Prepare(ctx, cfg)
 	if err != nil {
@@ -203,11 +223,16 @@ func (t *text) openCorpus(ctx context.Context, c *config.Config, d *corpora, sha
 	d.closers = append(d.closers, corpus.Close)
 	samples, err := corpus.Samples(ctx, t.sampleConfig(c))
 	if err != nil {
-		return nil, fmt.Errorf("text %s: a sample needs a token that can be masked, one that is not special: %w", strings.Join(paths, ", "), err)
+		return nil, fmt.Errorf("text %s: %w", strings.Join(paths, ", "), err)
 	}
 	d.closers = append(d.closers, samples.Close)
 	if r := samples.Report(); r.LeftOut > 0 && !r.Reused {
-		log.Info().Int64("samples", r.LeftOut).Msg("left out: no token that can be masked")
+		log.Info().Int64("samples", r.LeftOut).Msg("left out: no token but special ones")
+	}
+	if strings.HasSuffix(c.Objective, "nsp") {
+		if err := samples.CheckNegatives(c.NSPNegatives == "any"); err != nil {
+			return nil, fmt.Errorf("text %s: %w", strings.Join(paths, ", "), err)
+		}
 	}
 	return samples, nil
 }

@@ -28,8 +28,8 @@ func newEvalCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "eval MODEL --data FILE",
 		Short: "Evaluate a model; one JSON object on standard output",
-		Long: `Computes the masked-language-modelling loss of a model directory on a text, in one process. The masks depend on
-eval_seed and the text alone, so two models are compared on the same words.`,
+		Long: `Computes the objective's loss of a model directory on a text, in one process: masked language modelling, or what
+--set objective=... says. Masks and pairs depend on eval_seed and the text alone, so two models are compared on the same words.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return inputError{fmt.Errorf("eval wants one model directory, found %d arguments", len(args))}
@@ -81,12 +81,34 @@ func runEval(cmd *cobra.Command, model string, o evalOptions) error {
 	if err != nil {
 		return err
 	}
-	perplexity := math.Exp(result.Loss)
-	if math.IsNaN(perplexity) || math.IsInf(perplexity, 0) {
-		return inputError{fmt.Errorf("%s: the loss is %v, which no sound weights give", model, result.Loss)}
+	answer, err := describe(result)
+	if err != nil {
+		return inputError{fmt.Errorf("%s: %w", model, err)}
 	}
-	return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"model": model, "loss": result.Loss, "perplexity": perplexity,
-		"accuracy": result.Accuracy, "masked_tokens": result.Tokens, "samples": data.train.Len()})
+	answer["model"], answer["samples"] = model, data.train.Len()
+	return json.NewEncoder(cmd.OutOrStdout()).Encode(answer)
+}
+
+// describe returns the numbers of an evaluation by their names.
+func describe(result train.Evaluation) (map[string]any, error) {
+	answer := map[string]any{}
+	loss := 0.0
+	for _, term := range result {
+		loss += term.Loss
+		if term.Tokens {
+			answer["perplexity"], answer["accuracy"], answer["masked_tokens"] = math.Exp(term.Loss), term.Accuracy, term.Count
+		} else {
+			answer[term.Name+"_accuracy"], answer["pairs"] = term.Accuracy, term.Count
+		}
+		if len(result) > 1 {
+			answer[term.Name+"_loss"] = term.Loss
+		}
+		if perplexity := math.Exp(term.Loss); math.IsNaN(perplexity) || math.IsInf(perplexity, 0) {
+			return nil, fmt.Errorf("the loss is %v, which no sound weights give", term.Loss)
+		}
+	}
+	answer["loss"] = loss
+	return answer, nil
 }
 
 // evaluate computes the loss, and writes the predictions to a file if one is named.

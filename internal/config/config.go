@@ -16,10 +16,12 @@ type Config struct {
 	Data Strings `json:"data" cfg:"path"`
 	// What one document is: a whole file, a paragraph (blank lines between), or a line.
 	TextUnit string `json:"text_unit" enum:"file|paragraph|line"`
-	// Where sentences end: at each line's end, or found from punctuation (auto). Empty: sentences are not marked.
+	// Where sentences end: at each line's end, or found by Punkt with English abbreviations (auto). Empty: sentences are not
+	// marked. Default: auto for an objective on pairs of sentences, else empty.
 	SentenceUnit string `json:"sentence_unit" enum:"|line|auto" cfg:"null"`
-	// What one training sample is: a window of max_seq_length tokens, a sentence, or a document (cut if longer).
-	SampleUnit string `json:"sample_unit" enum:"window|sentence|document"`
+	// What one training sample is: a window of max_seq_length tokens, a sentence, a document (cut if longer), or two sentences that
+	// follow each other in a document (pair). Default: pair for an objective on pairs, else window.
+	SampleUnit string `json:"sample_unit" enum:"window|sentence|document|pair"`
 	// Text held out for evaluation, given as data is, or named sets as a map from name to such. A named set is reported
 	// as eval_NAME_loss.
 	EvalData EvalData `json:"eval_data" cfg:"null,path,resume"`
@@ -30,8 +32,12 @@ type Config struct {
 	// Order of the samples: permuted anew each epoch, or as they stand in the text.
 	DataOrder string `json:"data_order" enum:"shuffled|corpus"`
 
-	// Training objective. mlm: masked language modelling (BERT 3.1).
-	Objective string `json:"objective" enum:"mlm"`
+	// Training objective. mlm: masked language modelling (BERT 3.1). nsp: next-sentence prediction (BERT 3.1), whether the second of two
+	// sentences follows the first or is a random one. sop: sentence-order prediction (ALBERT 3.1), whether two sentences have changed places.
+	// mlm+nsp, mlm+sop: both losses on the same pairs, added.
+	Objective string `json:"objective" enum:"mlm|nsp|sop|mlm+nsp|mlm+sop"`
+	// Where the random sentence of an nsp pair comes from: another document than the first's, or any.
+	NSPNegatives string `json:"nsp_negatives" enum:"other_document|any"`
 	// Probability that a token (with whole_word_mask, a word) is selected for prediction; above 0, at most 1.
 	MLMProbability float64 `json:"mlm_probability"`
 	// Share of the selected tokens that is replaced by the mask token, 0 to 1.
@@ -167,6 +173,7 @@ func Default() *Config {
 		EncodingErrors:            "strict",
 		DataOrder:                 "shuffled",
 		Objective:                 "mlm",
+		NSPNegatives:              "other_document",
 		MLMProbability:            0.15,
 		MaskReplaceProb:           0.8,
 		RandomReplaceProb:         0.1,

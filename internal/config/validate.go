@@ -23,6 +23,10 @@ func (c *Config) settle(given func(key string) bool, sources map[string]string) 
 		}
 	}
 	follow("shards_dir", "output_dir", func() { c.ShardsDir = filepath.Join(c.OutputDir, ".ddprun", "shards") })
+	if c.Pairs() {
+		follow("sample_unit", "objective", func() { c.SampleUnit = "pair" })
+		follow("sentence_unit", "objective", func() { c.SentenceUnit = "auto" })
+	}
 	follow("data_seed", "seed", func() { c.DataSeed = c.Seed })
 	follow("eval_strategy", "eval_data", func() {
 		c.EvalStrategy = "no"
@@ -32,6 +36,11 @@ func (c *Config) settle(given func(key string) bool, sources map[string]string) 
 	})
 	follow("eval_on_start", "eval_strategy", func() { c.EvalOnStart = c.EvalStrategy == "steps" })
 	follow("eval_steps", "save_steps", func() { c.EvalSteps = c.SaveSteps })
+}
+
+// Pairs tells whether the objective is one on pairs of sentences.
+func (c *Config) Pairs() bool {
+	return strings.HasSuffix(c.Objective, "nsp") || strings.HasSuffix(c.Objective, "sop")
 }
 
 // problem is what is wrong with the value of a key.
@@ -108,6 +117,12 @@ func (c *Config) checkCombinations(k *checker) {
 		"mask_replace_prob + random_replace_prob must be at most 1, got %v + %v", c.MaskReplaceProb, c.RandomReplaceProb)
 	k.want(c.SampleUnit != "sentence" || c.SentenceUnit != "", "sample_unit",
 		"sentence needs sentence_unit to say where sentences end: line or auto")
+	k.want(c.SampleUnit != "pair" || c.SentenceUnit != "", "sentence_unit",
+		"sample_unit pair needs to know where sentences end: line or auto")
+	k.want(!c.Pairs() || c.SampleUnit == "pair", "sample_unit", "objective %s wants pairs, got %s; leave sample_unit out", c.Objective, c.SampleUnit)
+	k.want(c.Pairs() || c.SampleUnit != "pair", "sample_unit", "pair is for objectives on pairs of sentences, but objective is %s", c.Objective)
+	k.want(strings.HasSuffix(c.Objective, "nsp") || c.NSPNegatives == Default().NSPNegatives, "nsp_negatives",
+		"is for objective nsp and mlm+nsp, but objective is %s", c.Objective)
 	if b := c.PerDeviceTrainBatchSize; c.GlobalBatchSize > 0 && b > 0 {
 		k.want(c.GlobalBatchSize%b == 0, "global_batch_size", "%d is not a multiple of per_device_train_batch_size %d", c.GlobalBatchSize, b)
 		k.want(c.GradientAccumulationSteps <= 1, "global_batch_size",

@@ -8,9 +8,11 @@ import (
 	"github.com/ddprun/ddprun/internal/torch"
 )
 
-// bert is BertForMaskedLM (Devlin et al., "BERT", 2019), as transformers computes it.
+// bert is BERT (Devlin et al., "BERT", 2019) or one of its family with the heads that an objective wants, as transformers computes it.
 type bert struct {
 	c      bertConfig
+	f      family
+	heads  Heads
 	specs  []Spec
 	params map[string]torch.Tensor
 }
@@ -20,16 +22,16 @@ type bertConfig struct {
 	vocab, hidden, layers, heads, intermediate, positions, types int
 	layerNormEps, hiddenDropout, attentionDropout, initRange     float64
 	activation                                                   string
-	paddingID                                                    int
+	paddingID, positionOffset                                    int
 	tied                                                         bool
 }
 
-func newBert(cfg *hf.Config) (*bert, error) {
-	c, err := readBertConfig(cfg)
+func newBert(cfg *hf.Config, f family, heads Heads) (*bert, error) {
+	c, err := readBertConfig(cfg, f)
 	if err != nil {
 		return nil, err
 	}
-	m := &bert{c: c}
+	m := &bert{c: c, f: f, heads: heads}
 	m.specs = m.makeSpecs()
 	return m, nil
 }
@@ -94,11 +96,11 @@ func (r *reader) keep(err error) {
 	}
 }
 
-// readBertConfig takes the defaults of transformers' BertConfig.
-func readBertConfig(cfg *hf.Config) (bertConfig, error) {
+// readBertConfig takes the defaults of the family's configuration class in transformers.
+func readBertConfig(cfg *hf.Config, f family) (bertConfig, error) {
 	r := &reader{cfg: cfg}
 	c := bertConfig{
-		vocab:            r.int("vocab_size", 30522, 1, 1<<24),
+		vocab:            r.int("vocab_size", f.vocab, 1, 1<<24),
 		hidden:           r.int("hidden_size", 768, 1, maxSize),
 		layers:           r.int("num_hidden_layers", 12, 0, maxLayers),
 		heads:            r.int("num_attention_heads", 12, 1, maxSize),
@@ -114,11 +116,20 @@ func readBertConfig(cfg *hf.Config) (bertConfig, error) {
 	}
 	c.paddingID = -1
 	if raw, ok := cfg.Raw("pad_token_id"); !ok || string(raw) != "null" {
-		c.paddingID = r.int("pad_token_id", 0, -1, c.vocab-1)
+		c.paddingID = r.int("pad_token_id", f.paddingID, -1, c.vocab-1)
+	}
+	if f.positionsAfterPad {
+		c.positionOffset = c.paddingID + 1
+		if c.paddingID < 0 {
+			r.keep(fmt.Errorf("%s: pad_token_id is missing: positions of this model begin after it", cfg.Path()))
+		}
+		if r.err == nil && c.positionOffset+3 > c.positions {
+			r.keep(fmt.Errorf("%s: max_position_embeddings %d leaves no room after pad_token_id %d", cfg.Path(), c.positions, c.paddingID))
+		}
 	}
 	r.string("position_embedding_type", "absolute", "absolute")
 	if r.bool("is_decoder", false) {
-		r.keep(fmt.Errorf("%s: is_decoder is true; ddprun trains BERT as an encoder", cfg.Path()))
+		r.keep(fmt.Errorf("%s: is_decoder is true; ddprun trains this model as an encoder", cfg.Path()))
 	}
 	if r.err == nil && c.hidden%c.heads != 0 {
 		r.keep(fmt.Errorf("%s: hidden_size %d is not a multiple of num_attention_heads %d", cfg.Path(), c.hidden, c.heads))
@@ -128,7 +139,7 @@ func readBertConfig(cfg *hf.Config) (bertConfig, error) {
 
 // makeSpecs lists the parameters in the order of transformers' state dict.
 func (m *bert) makeSpecs() []Spec {
-	c := m.c
+	c, f := m.c, m.f
 	h, v := int64(c.hidden), int64(c.vocab)
 	var specs []Spec
 	add := func(name string, init Init, shape ...int64) { specs = append(specs, Spec{name, shape, init}) }
@@ -141,12 +152,16 @@ func (m *bert) makeSpecs() []Spec {
 		add(name+".weight", Init{Value: 1, ZeroRow: -1}, h)
 		add(name+".bias", Init{ZeroRow: -1}, h)
 	}
-	add(bertWords, Init{Std: c.initRange, ZeroRow: c.paddingID}, v, h)
-	add(bertEmb+"position_embeddings.weight", normal, int64(c.positions), h)
-	add(bertEmb+"token_type_embeddings.weight", normal, int64(c.types), h)
-	norm(bertEmb + "LayerNorm")
+	add(f.words(), Init{Std: c.initRange, ZeroRow: c.paddingID}, v, h)
+	positions := normal
+	if f.positionsAfterPad {
+		positions.ZeroRow = c.paddingID
+	}
+	add(f.embeddings()+"position_embeddings.weight", positions, int64(c.positions), h)
+	add(f.embeddings()+"token_type_embeddings.weight", normal, int64(c.types), h)
+	norm(f.embeddings() + "LayerNorm")
 	for i := range c.layers {
-		p := bertLayer(i)
+		p := f.layer(i)
 		linear(p+"attention.self.query", h, h)
 		linear(p+"attention.self.key", h, h)
 		linear(p+"attention.self.value", h, h)
@@ -156,39 +171,48 @@ func (m *bert) makeSpecs() []Spec {
 		linear(p+"output.dense", h, int64(c.intermediate))
 		norm(p + "output.LayerNorm")
 	}
-	add("cls.predictions.bias", Init{ZeroRow: -1}, v)
-	linear("cls.predictions.transform.dense", h, h)
-	norm("cls.predictions.transform.LayerNorm")
-	if !c.tied {
-		add(bertDecoder, normal, v, h)
+	if m.heads.Pairs {
+		linear(f.pooler(), h, h)
+	}
+	if m.heads.Tokens {
+		add(f.bias, Init{ZeroRow: -1}, v)
+		linear(f.transform, h, h)
+		norm(f.transformNorm)
+		if !c.tied {
+			add(f.decoder+".weight", normal, v, h)
+		}
+	}
+	if m.heads.Pairs {
+		linear(pairClassifier, 2, h)
 	}
 	return specs
 }
 
-const (
-	bertEmb     = "bert.embeddings."
-	bertWords   = bertEmb + "word_embeddings.weight"
-	bertDecoder = "cls.predictions.decoder.weight"
-)
-
-func bertLayer(i int) string { return fmt.Sprintf("bert.encoder.layer.%d.", i) }
-
 func (m *bert) matchRules() hf.MatchRules {
-	rules := hf.MatchRules{
-		BasePrefix: "bert",
-		Tied:       map[string]string{"cls.predictions.decoder.bias": "cls.predictions.bias"},
-		Ignored:    []string{"position_ids"},
-	}
-	if m.c.tied {
-		rules.Tied[bertDecoder] = bertWords
+	rules := hf.MatchRules{BasePrefix: m.f.prefix, Tied: map[string]string{}, Ignored: []string{"position_ids"}}
+	if m.heads.Tokens {
+		rules.Tied[m.f.decoder+".bias"] = m.f.bias
+		if m.c.tied {
+			rules.Tied[m.f.decoder+".weight"] = m.f.words()
+		}
 	}
 	return rules
 }
 
-func (m *bert) Specs() []Spec        { return m.specs }
-func (m *bert) MaxTokens() int       { return m.c.positions }
-func (m *bert) VocabRows() int       { return m.c.vocab }
-func (m *bert) Architecture() string { return "BertForMaskedLM" }
+func (m *bert) Specs() []Spec       { return m.specs }
+func (m *bert) PositionOffset() int { return m.c.positionOffset }
+func (m *bert) MaxTokens() int      { return m.c.positions - m.c.positionOffset }
+func (m *bert) VocabRows() int      { return m.c.vocab }
+
+func (m *bert) Architecture() string {
+	switch m.heads {
+	case Heads{Tokens: true, Pairs: true}:
+		return m.f.class + "ForPreTraining"
+	case Heads{Pairs: true}:
+		return m.f.class + "ForNextSentencePrediction"
+	}
+	return m.f.class + "ForMaskedLM"
+}
 
 func (m *bert) Bind(params []torch.Tensor) {
 	m.params = make(map[string]torch.Tensor, len(params))

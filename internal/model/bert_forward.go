@@ -7,45 +7,116 @@ import (
 	"github.com/ddprun/ddprun/objectives"
 )
 
-// Legend: N tokens of the micro-batch, Q tokens that ask, H hidden, I intermediate, M labelled tokens, V vocabulary.
+// Legend: N tokens of the micro-batch, Q tokens that ask, H hidden, I intermediate, M labelled tokens, P pairs, V vocabulary.
 
-// Losses returns the one term "mlm": the cross-entropy summed over the labelled tokens.
+// Losses returns the cross-entropy summed over the labelled tokens, and that summed over the pairs.
 func (m *bert) Losses(s *torch.Scope, b *objectives.Batch, p Pass) []Term {
-	x := m.head(s, b, p)
-	sum := s.LinearCrossEntropy(x, m.decoder(), m.params["cls.predictions.bias"], s.FromInt64s(b.Labels))
-	return []Term{{Name: "mlm", Sum: sum, Count: int64(len(b.Labels))}}
+	tokensMH, pairsPH := m.transformed(s, b, p)
+	var terms []Term
+	if m.heads.Tokens {
+		terms = append(terms, m.term(s, tokensMH, m.decoder(), m.params[m.f.bias], b.Labels))
+	}
+	if m.heads.Pairs {
+		term := m.term(s, pairsPH, m.params[pairClassifier+".weight"], m.params[pairClassifier+".bias"], b.PairLabels)
+		if !p.Train && term.Count > 0 {
+			for i, class := range s.ArgMax(m.linear(s, pairClassifier, pairsPH)).Int64s() {
+				if class == b.PairLabels[i] {
+					term.Correct++
+				}
+			}
+		}
+		terms = append(terms, term)
+	}
+	return terms
 }
 
-// Logits returns [M, V].
-func (m *bert) Logits(s *torch.Scope, b *objectives.Batch) torch.Tensor {
-	return s.Linear(m.head(s, b, Pass{}), m.decoder(), m.params["cls.predictions.bias"])
+func (m *bert) term(s *torch.Scope, x, w, bias torch.Tensor, labels []int64) Term {
+	if len(labels) == 0 {
+		return Term{}
+	}
+	return Term{Sum: s.LinearCrossEntropy(x, w, bias, s.FromInt64s(labels)), Count: int64(len(labels))}
+}
+
+// Logits returns [M, V] and [P, 2].
+func (m *bert) Logits(s *torch.Scope, b *objectives.Batch) (tokens, pairs torch.Tensor) {
+	tokensMH, pairsPH := m.transformed(s, b, Pass{})
+	if m.heads.Tokens {
+		tokens = s.Linear(tokensMH, m.decoder(), m.params[m.f.bias])
+	}
+	if m.heads.Pairs {
+		pairs = m.linear(s, pairClassifier, pairsPH)
+	}
+	return tokens, pairs
 }
 
 func (m *bert) decoder() torch.Tensor {
 	if m.c.tied {
-		return m.params[bertWords]
+		return m.params[m.f.words()]
 	}
-	return m.params[bertDecoder]
+	return m.params[m.f.decoder+".weight"]
 }
 
-// head runs the encoder and the transform before the vocabulary projection for the labelled tokens: [M, H].
-func (m *bert) head(s *torch.Scope, b *objectives.Batch, p Pass) torch.Tensor {
-	xMH := m.encode(s, b, p, true)
-	xMH = m.activate(s, m.linear(s, "cls.predictions.transform.dense", xMH))
-	return m.norm(s, "cls.predictions.transform.LayerNorm", xMH, torch.Tensor{}, 0, torch.DropoutKey{})
+// transformed returns what the heads' last projections see: the labelled tokens [M, H], and the pairs' first tokens [P, H]; no tensor for a
+// head that the model has not.
+func (m *bert) transformed(s *torch.Scope, b *objectives.Batch, p Pass) (tokensMH, pairsPH torch.Tensor) {
+	asked := m.asks(b)
+	xQH := m.encode(s, b, p, asked)
+	if m.heads.Tokens {
+		x := xQH
+		if m.heads.Pairs {
+			x = s.IndexSelect(xQH, s.FromInt64s(asked.labelled))
+		}
+		x = m.activate(s, m.linear(s, m.f.transform, x), m.f.headActivation(m.c.activation))
+		tokensMH = m.norm(s, m.f.transformNorm, x, torch.Tensor{}, 0, torch.DropoutKey{})
+	}
+	if m.heads.Pairs {
+		x := xQH
+		if m.heads.Tokens {
+			x = s.IndexSelect(xQH, s.FromInt64s(asked.pairs))
+		}
+		pairsPH = s.Tanh(m.linear(s, m.f.pooler(), x))
+	}
+	return tokensMH, pairsPH
 }
 
-// encode returns the last hidden states: [N, H], or, where only the labelled tokens' are wanted, [M, H]. Then the last layer computes no
-// others: in it every token is a key, but only labelled ones ask.
-func (m *bert) encode(s *torch.Scope, b *objectives.Batch, p Pass, labelledOnly bool) torch.Tensor {
+// asking is the Q tokens of a micro-batch whose last hidden states the heads use.
+type asking struct {
+	tokens          []int64 // [Q] their indices, ascending
+	offsets         []int32 // [S+1] where samples start among them
+	labelled, pairs []int64 // [M], [P] places among them of the labelled tokens and of the pairs' first tokens
+}
+
+// asks merges the labelled tokens with the first tokens of the pairs.
+func (m *bert) asks(b *objectives.Batch) *asking {
+	a := &asking{offsets: []int32{0}}
+	label, pair := 0, 0
+	for i, start := range b.Offsets[:len(b.Offsets)-1] {
+		if m.heads.Pairs && pair < len(b.PairSamples) && b.PairSamples[pair] == int64(i) {
+			a.pairs = append(a.pairs, int64(len(a.tokens)))
+			a.tokens = append(a.tokens, int64(start))
+			pair++
+		}
+		for ; m.heads.Tokens && label < len(b.Labelled) && b.Labelled[label] < int64(b.Offsets[i+1]); label++ {
+			a.labelled = append(a.labelled, int64(len(a.tokens)))
+			a.tokens = append(a.tokens, b.Labelled[label])
+		}
+		a.offsets = append(a.offsets, int32(len(a.tokens)))
+	}
+	return a
+}
+
+// encode returns the last hidden states of all tokens [N, H] or, where only some are asked for, of those [Q, H]. Then the last layer computes no
+// others: in it every token is a key, but only those asked for ask.
+func (m *bert) encode(s *torch.Scope, b *objectives.Batch, p Pass, asked *asking) torch.Tensor {
 	drop := &dropouts{pass: p, hidden: m.c.hiddenDropout, attention: m.c.attentionDropout}
 	if !p.Train {
 		drop.hidden, drop.attention = 0, 0
 	}
+	emb := m.f.embeddings()
 	xNH := s.Sub(func(s *torch.Scope) torch.Tensor {
-		x := s.EmbeddingSum(m.params[bertWords], m.params[bertEmb+"position_embeddings.weight"], m.params[bertEmb+"token_type_embeddings.weight"],
+		x := s.EmbeddingSum(m.params[m.f.words()], m.params[emb+"position_embeddings.weight"], m.params[emb+"token_type_embeddings.weight"],
 			s.FromInt64s(b.IDs), s.FromInt64s(b.Positions), s.FromInt64s(b.TypeIDs), int64(m.c.paddingID))
-		x = m.norm(s, bertEmb+"LayerNorm", x, torch.Tensor{}, 0, torch.DropoutKey{})
+		x = m.norm(s, emb+"LayerNorm", x, torch.Tensor{}, 0, torch.DropoutKey{})
 		if key := drop.next(); drop.hidden > 0 {
 			x = s.Dropout(x, drop.hidden, key)
 		}
@@ -54,14 +125,14 @@ func (m *bert) encode(s *torch.Scope, b *objectives.Batch, p Pass, labelledOnly 
 	for i := range m.c.layers {
 		in := xNH
 		xNH = s.Sub(func(s *torch.Scope) torch.Tensor {
-			if labelledOnly && i == m.c.layers-1 {
-				return m.layer(s, bertLayer(i), s.IndexSelect(in, s.FromInt64s(b.Labelled)), labelledOffsets(b), in, b.Offsets, drop)
+			if asked != nil && i == m.c.layers-1 {
+				return m.layer(s, m.f.layer(i), s.IndexSelect(in, s.FromInt64s(asked.tokens)), asked.offsets, in, b.Offsets, drop)
 			}
-			return m.layer(s, bertLayer(i), in, b.Offsets, in, b.Offsets, drop)
+			return m.layer(s, m.f.layer(i), in, b.Offsets, in, b.Offsets, drop)
 		})
 	}
-	if labelledOnly && m.c.layers == 0 {
-		return s.IndexSelect(xNH, s.FromInt64s(b.Labelled))
+	if asked != nil && m.c.layers == 0 {
+		return s.IndexSelect(xNH, s.FromInt64s(asked.tokens))
 	}
 	return xNH
 }
@@ -75,7 +146,7 @@ func (m *bert) layer(s *torch.Scope, name string, x torch.Tensor, queries []int3
 	a := s.Attention(q, k, v, queries, keys, m.c.heads, scale, drop.attention, drop.next())
 	a = m.linear(s, name+"attention.output.dense", a)
 	x = m.norm(s, name+"attention.output.LayerNorm", a, x, drop.hidden, drop.next())
-	hQI := m.activate(s, m.linear(s, name+"intermediate.dense", x))
+	hQI := m.activate(s, m.linear(s, name+"intermediate.dense", x), m.c.activation)
 	return m.norm(s, name+"output.LayerNorm", m.linear(s, name+"output.dense", hQI), x, drop.hidden, drop.next())
 }
 
@@ -93,19 +164,6 @@ func (d *dropouts) next() torch.DropoutKey {
 	return key
 }
 
-// labelledOffsets says where samples start among the labelled tokens, which are in ascending order.
-func labelledOffsets(b *objectives.Batch) []int32 {
-	offsets := make([]int32, len(b.Offsets))
-	at := 0
-	for i, start := range b.Offsets {
-		for at < len(b.Labelled) && b.Labelled[at] < int64(start) {
-			at++
-		}
-		offsets[i] = int32(at)
-	}
-	return offsets
-}
-
 func (m *bert) linear(s *torch.Scope, name string, x torch.Tensor) torch.Tensor {
 	return s.Linear(x, m.params[name+".weight"], m.params[name+".bias"])
 }
@@ -115,8 +173,8 @@ func (m *bert) norm(s *torch.Scope, name string, x, residual torch.Tensor, drop 
 	return s.DropoutAddLayerNorm(x, residual, m.params[name+".weight"], m.params[name+".bias"], m.c.layerNormEps, drop, key)
 }
 
-func (m *bert) activate(s *torch.Scope, x torch.Tensor) torch.Tensor {
-	switch m.c.activation {
+func (m *bert) activate(s *torch.Scope, x torch.Tensor, activation string) torch.Tensor {
+	switch activation {
 	case "relu":
 		return s.Relu(x)
 	case "gelu":

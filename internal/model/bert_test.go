@@ -33,7 +33,7 @@ func TestSizesOutOfRange(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = New(cfg)
+		_, err = New(cfg, Heads{Tokens: true})
 		if (err == nil) != (c.want == "") || err != nil && (!strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), path)) {
 			t.Errorf("%s: %v, want %q", c.config, err, c.want)
 		}

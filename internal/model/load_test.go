@@ -14,7 +14,7 @@ func TestWeightsOfAnotherModel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := New(cfg)
+	m, err := New(cfg, Heads{Tokens: true})
 	if err != nil {
 		t.Fatal(err)
 	}

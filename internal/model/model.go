@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -26,12 +27,18 @@ func (s Spec) Numel() int64 {
 	return n
 }
 
-// Term is one part of the loss: the sum of Count single losses (MLM tokens, NSP pairs, ...). Sum belongs to the scope that the
-// losses were computed in.
+// Heads says what a model shall predict.
+type Heads struct {
+	Tokens bool // the token at each labelled place
+	Pairs  bool // the class of a pair of sentences
+}
+
+// Term is one part of the loss: the sum of Count single losses. Sum belongs to the scope that the losses were computed in; it is no tensor where
+// Count is 0.
 type Term struct {
-	Name  string
-	Sum   torch.Tensor
-	Count int64
+	Sum     torch.Tensor
+	Count   int64
+	Correct int64 // of pairs in an evaluation: those whose likelier class is the right one
 }
 
 // Pass says what a forward pass is for. The zero Pass is evaluation: nothing is dropped.
@@ -46,32 +53,38 @@ type Model interface {
 	Specs() []Spec
 	// Bind gives the parameters their tensors, which correspond to Specs; the caller keeps owning them.
 	Bind(params []torch.Tensor)
-	// Losses computes the loss terms of a micro-batch that has at least one sample.
+	// Losses computes a loss term for each head on a micro-batch that has at least one sample: that of tokens before that of pairs.
 	Losses(s *torch.Scope, b *objectives.Batch, p Pass) []Term
-	// Logits returns the scores of all tokens at each labelled position [M, V].
-	Logits(s *torch.Scope, b *objectives.Batch) torch.Tensor
+	// Logits returns the scores of all tokens at each labelled position [M, V], and of both classes for each pair [P, 2]; no tensor for a head
+	// that the model has not.
+	Logits(s *torch.Scope, b *objectives.Batch) (tokens, pairs torch.Tensor)
+	// PositionOffset is the position id of a sample's first token.
+	PositionOffset() int
 	// MaxTokens is the longest sample in tokens that the model's positions allow.
 	MaxTokens() int
 	// VocabRows is the number of rows of the word embeddings; every token id is below it.
 	VocabRows() int
-	// Architecture is the transformers class that holds just these parameters, such as BertForMaskedLM.
+	// Architecture is the transformers class that holds just these parameters, such as BertForMaskedLM. Checkpoints bear its name.
 	Architecture() string
 
 	matchRules() hf.MatchRules
 }
 
 // Supported lists the values of model_type that New takes.
-var Supported = []string{"bert"}
+func Supported() []string { return slices.Sorted(maps.Keys(families)) }
 
-// New reads the configuration of a model. The parameters have no memory until Bind.
-func New(cfg *hf.Config) (Model, error) {
+// New reads the configuration of a model that has these heads. The parameters have no memory until Bind.
+func New(cfg *hf.Config, heads Heads) (Model, error) {
 	kind, err := cfg.ModelType()
 	if err != nil {
 		return nil, err
 	}
-	switch kind {
-	case "bert":
-		return newBert(cfg)
+	family, known := families[kind]
+	if !known {
+		return nil, fmt.Errorf("%s: model_type %q is not supported; ddprun trains: %s", cfg.Path(), kind, strings.Join(Supported(), ", "))
 	}
-	return nil, fmt.Errorf("%s: model_type %q is not supported; ddprun trains: %s", cfg.Path(), kind, strings.Join(slices.Sorted(slices.Values(Supported)), ", "))
+	if heads.Pairs && !family.pairs {
+		return nil, fmt.Errorf("%s: a model of type %s has no head for pairs of sentences, as nsp and sop want it; bert has one", cfg.Path(), kind)
+	}
+	return newBert(cfg, family, heads)
 }

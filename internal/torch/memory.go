@@ -59,6 +59,9 @@ func (t Tensor) SetRequiresGrad(on bool) {
 	must("requires_grad", C.dt_set_requires_grad(t.shim(), flag))
 }
 
+// RequiresGrad tells whether backward from t would compute anything.
+func (t Tensor) RequiresGrad() bool { return lib.AtRequiresGrad(t.c) }
+
 // SetGrad makes grad the place where t's gradient accumulates; both keep their owners. No tensor: none.
 func (t Tensor) SetGrad(grad Tensor) { must("set_grad", C.dt_set_grad(t.shim(), grad.shim())) }
 

@@ -40,6 +40,13 @@ func (s *Scope) Relu(x Tensor) Tensor {
 	return s.own("relu", out)
 }
 
+// Tanh returns the hyperbolic tangent of x.
+func (s *Scope) Tanh(x Tensor) Tensor {
+	var out lib.Ctensor
+	lib.AtgTanh(&out, x.c)
+	return s.own("tanh", out)
+}
+
 // IndexSelect returns rows[i] of x [N, ...] in order; rows is an Int64 vector.
 func (s *Scope) IndexSelect(x, rows Tensor) Tensor {
 	var out lib.Ctensor

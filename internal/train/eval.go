@@ -13,65 +13,105 @@ import (
 
 // evalResult is the evaluation of one set.
 type evalResult struct {
-	set  string
-	loss float64 // mean over the labelled tokens
+	set   string
+	terms []evalTerm // of the objective, in order
 }
 
-func (e evalResult) perplexity() float64 { return math.Exp(e.loss) }
+// evalTerm is one term of the loss over a set.
+type evalTerm struct {
+	name     string
+	tokens   bool // it is a mean over labelled tokens, else over pairs
+	loss     float64
+	accuracy float64 // of pairs: the share whose likelier class is the right one
+}
 
-// evaluate computes the held-out loss of every set. Masks are drawn from (eval_seed, sample) alone; each micro-batch's sum is gathered
+func (e evalTerm) perplexity() float64 { return math.Exp(e.loss) }
+
+// loss is the sum of the terms.
+func (e evalResult) loss() float64 {
+	sum := 0.0
+	for _, t := range e.terms {
+		sum += t.loss
+	}
+	return sum
+}
+
+// evaluate computes the held-out loss of every set. Masks and pairs are drawn from (eval_seed, sample) alone; each micro-batch's sums are gathered
 // and added in the corpus's order in float64, so the result does not depend on the number of ranks.
 func (r *rank) evaluate(step, saved int64) ([]evalResult, error) {
 	var results []evalResult
 	for _, set := range r.job.Eval {
-		sums, err := r.evaluateSet(set, func() { r.job.Beat(PhaseEvaluate, step, saved) })
+		batches, err := r.evaluateSet(set, func() { r.job.Beat(PhaseEvaluate, step, saved) })
 		if err != nil {
 			return nil, err
 		}
-		loss, count := 0.0, 0.0
-		for i := 0; i < len(sums); i += 2 {
-			loss += sums[i]
-			count += sums[i+1]
-		}
-		results = append(results, evalResult{set.Name, loss / count})
+		results = append(results, evalResult{set.Name, r.means(batches)})
 	}
 	return results, nil
+}
+
+// means adds up the sums of micro-batches, a term each, and divides them.
+func (r *rank) means(batches []evalSums) []evalTerm {
+	names, heads := r.job.Objective.Terms(), headsOf(r.job.Config)
+	sums := make([]evalSums, len(names))
+	for i, x := range batches {
+		sums[i%len(names)].add(x)
+	}
+	terms := make([]evalTerm, len(names))
+	for k, sum := range sums {
+		terms[k] = evalTerm{names[k], heads.Tokens && k == 0, sum.loss / sum.count, sum.correct / sum.count}
+	}
+	return terms
 }
 
 // soundEvaluation is an error where a loss is not finite: then neither are the gradients, so the steps that could mend the weights are
 // skipped.
 func soundEvaluation(step int64, results []evalResult) error {
 	for _, e := range results {
-		if math.IsNaN(e.loss) || math.IsInf(e.loss, 0) {
-			return mark(ErrPermanent, fmt.Errorf("step %d: the evaluation's loss is %v, which no sound weights give: the model is damaged", step, e.loss))
+		if math.IsNaN(e.loss()) || math.IsInf(e.loss(), 0) {
+			return mark(ErrPermanent, fmt.Errorf("step %d: the evaluation's loss is %v, which no sound weights give: the model is damaged", step, e.loss()))
 		}
 	}
 	return nil
 }
 
-// evaluateBatch returns a micro-batch's summed loss and count.
-func (r *rank) evaluateBatch(batch *objectives.Batch) (sum, count float64, err error) {
+// evalSums is what a micro-batch adds to a term: the summed loss, the number of single losses, and how many pairs were told rightly.
+type evalSums struct{ loss, count, correct float64 }
+
+func (e *evalSums) add(x evalSums) {
+	e.loss += x.loss
+	e.count += x.count
+	e.correct += x.correct
+}
+
+// evaluateBatch returns a micro-batch's sums, a term each.
+func (r *rank) evaluateBatch(batch *objectives.Batch) (sums []evalSums, err error) {
 	err = torch.Do(func(s *torch.Scope) error {
 		torch.NoGrad(func() {
 			for _, term := range r.model.Losses(s, batch, model.Pass{}) {
-				sum += term.Sum.Value()
-				count += float64(term.Count)
+				sum := evalSums{count: float64(term.Count), correct: float64(term.Correct)}
+				if term.Count > 0 {
+					sum.loss = term.Sum.Value()
+				}
+				sums = append(sums, sum)
 			}
 		})
 		return nil
 	})
-	return sum, count, err
+	return sums, err
 }
 
-// evaluateSet returns each micro-batch's summed loss and count, in order.
-func (r *rank) evaluateSet(set EvalSet, beat func()) ([]float64, error) {
+// evaluateSet returns each micro-batch's sums, a term each, in order.
+func (r *rank) evaluateSet(set EvalSet, beat func()) ([]evalSums, error) {
 	order, err := shard.NewEvalOrder(set.Samples.Len(), r.job.Config.PerDeviceEvalBatchSize)
 	if err != nil {
 		return nil, err
 	}
 	first, end := order.Assign(r.job.World, r.job.Rank)
 	most := (order.Len() + int64(r.job.World) - 1) / int64(r.job.World)
-	mine := make([]float64, 2*most) // of one length on every rank, as the gathering wants it
+	terms := int64(len(r.job.Objective.Terms()))
+	const numbers = 3                              // of evalSums
+	mine := make([]float64, 0, numbers*terms*most) // of one length on every rank, as the gathering wants it
 	var batch objectives.Batch
 	var sample shard.Sample
 	var indices []int64
@@ -79,24 +119,39 @@ func (r *rank) evaluateSet(set EvalSet, beat func()) ([]float64, error) {
 		beat()
 		batch.Reset()
 		indices = order.MicroBatch(i, indices)
-		for _, index := range indices {
-			key := objectives.Key{Seed: uint64(r.job.Config.EvalSeed), Sample: uint64(index)}
-			if err := appendSample(&batch, r.job.Objective, set.Samples, index, &sample, key); err != nil {
-				return nil, err
-			}
-		}
-		if mine[2*(i-first)], mine[2*(i-first)+1], err = r.evaluateBatch(&batch); err != nil {
+		if err := r.job.appendEvaluation(&batch, set.Samples, order, indices, &sample); err != nil {
 			return nil, err
 		}
+		sums, err := r.evaluateBatch(&batch)
+		if err != nil {
+			return nil, err
+		}
+		for _, x := range sums {
+			mine = append(mine, x.loss, x.count, x.correct)
+		}
 	}
-	rows, err := ddp.GatherFloat64s(r.data, mine)
+	rows, err := ddp.GatherFloat64s(r.data, mine[:cap(mine)])
 	if err != nil {
 		return nil, mark(ErrPeer, err)
 	}
-	var sums []float64
+	var all []evalSums
 	for rank, row := range rows {
 		first, end := order.Assign(r.job.World, rank)
-		sums = append(sums, row[:2*(end-first)]...)
+		for i := range terms * (end - first) {
+			x := row[numbers*i:]
+			all = append(all, evalSums{x[0], x[1], x[2]})
+		}
 	}
-	return sums, nil
+	return all, nil
+}
+
+// appendEvaluation appends the samples of an evaluation's micro-batch.
+func (job *Job) appendEvaluation(b *objectives.Batch, samples *shard.Samples, order *shard.EvalOrder, indices []int64, scratch *shard.Sample) error {
+	for _, index := range indices {
+		key := objectives.Key{Seed: uint64(job.Config.EvalSeed), Sample: uint64(index)}
+		if err := job.appendSample(b, samples, order.Pool(index), index, scratch, key); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package train
 
 import (
 	"math"
+	"reflect"
 	"runtime"
 	"sync"
 	"testing"
@@ -41,19 +42,19 @@ func TestEvaluationDoesNotDependOnRanks(t *testing.T) {
 			want = results[0]
 		}
 		for n, got := range results {
-			if len(got) != 2 || got[0] != want[0] || got[1] != want[1] {
+			if len(got) != 2 || !reflect.DeepEqual(got, want) {
 				t.Errorf("rank %d of %d: %v, want %v", n, ranks, got, want)
 			}
 		}
 	}
-	if want[0].set != "a" || want[1].set != "b" || want[0].loss == want[1].loss || math.Abs(want[0].loss-math.Log(97)) > 4 {
+	if want[0].set != "a" || want[1].set != "b" || want[0].loss() == want[1].loss() || math.Abs(want[0].loss()-math.Log(97)) > 4 {
 		t.Errorf("the results are %v", want)
 	}
 	alone := *base
 	alone.Eval = base.Eval[:1]
 	e, err := Evaluate(&alone, nil)
-	if err != nil || e.Loss != want[0].loss {
-		t.Errorf("Evaluate: %v, %v; want %v", e, err, want[0].loss)
+	if err != nil || len(e) != 1 || e[0].Loss != want[0].loss() {
+		t.Errorf("Evaluate: %v, %v; want %v", e, err, want[0].loss())
 	}
 }
 

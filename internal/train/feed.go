@@ -3,9 +3,12 @@ package train
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ddprun/ddprun/ddp"
+	"github.com/ddprun/ddprun/internal/config"
+	"github.com/ddprun/ddprun/internal/model"
 	"github.com/ddprun/ddprun/objectives"
 	"github.com/ddprun/ddprun/shard"
 )
@@ -30,7 +33,7 @@ type feed struct {
 type stepInput struct {
 	step    int64
 	batches []*objectives.Batch // a lane each, in order; some may be empty
-	labels  int64               // labelled tokens over all ranks
+	counts  []float64           // of each term of the loss, over all ranks
 	tokens  int64               // over all ranks
 	stop    bool                // some rank was asked to stop: don't run this step
 	err     error
@@ -95,38 +98,72 @@ func (f *feed) run(ctx context.Context, from int64) {
 
 func (f *feed) fill(in *stepInput) error {
 	epoch, epochStep := f.plan.at(in.step)
-	sums := make([]float64, 3)
+	heads := headsOf(f.job.Config)
+	sums := make([]float64, 2, 4) // tokens, stop, counts
+	for range f.job.Objective.Terms() {
+		sums = append(sums, 0)
+	}
 	for i, b := range in.batches {
 		b.Reset()
 		f.indices = f.plan.order.MicroBatch(epoch, epochStep, f.first+i, f.indices)
-		for _, index := range f.indices {
+		for at, index := range f.indices {
 			key := objectives.Key{Seed: uint64(f.job.Config.Seed), Epoch: uint64(epoch), Sample: uint64(index)}
-			if err := appendSample(b, f.job.Objective, f.job.Train, index, &f.sample, key); err != nil {
+			pool := f.plan.order.Pool(epoch, epochStep, f.first+i, at)
+			if err := f.job.appendSample(b, f.job.Train, pool, index, &f.sample, key); err != nil {
 				return err
 			}
 		}
-		sums[0] += float64(len(b.Labels))
-		sums[1] += float64(b.Tokens())
+		sums[0] += float64(b.Tokens())
+		for k, n := range countsOf(heads, b) {
+			sums[2+k] += float64(n)
+		}
 	}
 	select {
 	case <-f.job.Stop:
-		sums[2] = 1
+		sums[1] = 1
 	default:
 	}
 	if err := ddp.SumFloat64s(f.group, sums); err != nil {
 		return mark(ErrPeer, err)
 	}
-	in.labels, in.tokens, in.stop = int64(sums[0]), int64(sums[1]), sums[2] > 0
+	in.tokens, in.stop, in.counts = int64(sums[0]), sums[1] > 0, sums[2:]
 	return nil
 }
 
-// appendSample reads sample index into scratch and appends what the objective makes of it.
-func appendSample(b *objectives.Batch, objective *objectives.MLM, samples *shard.Samples, index int64, scratch *shard.Sample, key objectives.Key) error {
+// appendSample reads sample index into scratch, with a random sentence out of pool where the objective wants one, and appends what the
+// objective makes of it.
+func (job *Job) appendSample(b *objectives.Batch, samples *shard.Samples, pool shard.Pool, index int64, scratch *shard.Sample, key objectives.Key) error {
 	if err := samples.At(index, scratch); err != nil {
 		return err
 	}
-	if err := objective.Append(b, objectives.Sample(*scratch), key); err != nil {
+	if negative, choice := job.Objective.Draw(key); negative {
+		other, err := samples.Negative(pool, index, choice, job.Config.NSPNegatives == "any")
+		if err != nil {
+			return err
+		}
+		if err := samples.FillNext(other, scratch); err != nil {
+			return err
+		}
+	}
+	if err := job.Objective.Append(b, objectives.Sample(*scratch), key); err != nil {
 		return fmt.Errorf("sample %d: %w", index, err)
 	}
 	return nil
+}
+
+// headsOf returns the heads that the objective wants of a model; their order is that of its terms.
+func headsOf(c *config.Config) model.Heads {
+	return model.Heads{Tokens: strings.HasPrefix(c.Objective, "mlm"), Pairs: c.Pairs()}
+}
+
+// countsOf returns what each term of the loss is divided by, as far as one micro-batch adds to it.
+func countsOf(heads model.Heads, b *objectives.Batch) []int {
+	var counts []int
+	if heads.Tokens {
+		counts = append(counts, len(b.Labels))
+	}
+	if heads.Pairs {
+		counts = append(counts, len(b.PairLabels))
+	}
+	return counts
 }

@@ -12,8 +12,9 @@ import (
 
 // got is what a rank's feed gave in a step.
 type got struct {
-	ids            [][]int64 // a lane each
-	labels, tokens int64
+	ids    [][]int64 // a lane each
+	counts []float64
+	tokens int64
 }
 
 // feeds runs the feeds of ranks through steps [from, to) and returns what each lane got, by step.
@@ -44,7 +45,7 @@ func feeds(t *testing.T, ranks int, from, to int64) []got {
 			for _, b := range in.batches {
 				all[step].ids = append(all[step].ids, append([]int64{}, b.IDs...))
 			}
-			all[step].labels, all[step].tokens = in.labels, in.tokens
+			all[step].counts, all[step].tokens = in.counts, in.tokens
 			f.release(in)
 		}
 	}
@@ -77,8 +78,8 @@ func TestFeedsOfAnyNumberOfRanks(t *testing.T) {
 				empty++
 			}
 		}
-		if wantEmpty := map[bool]int{true: 3}[step%5 == 4]; empty != wantEmpty || tokens != g.tokens || g.labels < 1 || g.labels > tokens {
-			t.Errorf("step %d: %d empty lanes, %d tokens, told %d tokens, %d labels", step, empty, tokens, g.tokens, g.labels)
+		if wantEmpty := map[bool]int{true: 3}[step%5 == 4]; empty != wantEmpty || tokens != g.tokens || len(g.counts) != 1 || g.counts[0] < 1 || g.counts[0] > float64(tokens) {
+			t.Errorf("step %d: %d empty lanes, %d tokens, told %d tokens, counts %v", step, empty, tokens, g.tokens, g.counts)
 		}
 	}
 	if reflect.DeepEqual(want[0].ids, want[5].ids) {

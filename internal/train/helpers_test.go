@@ -23,11 +23,13 @@ import (
 const goldenModel = "../model/testdata/bert-gelu"
 
 // modelCopy copies the golden model, with changes to its config.json as pairs of old and new text.
-func modelCopy(t testing.TB, changes ...string) string {
+func modelCopy(t testing.TB, changes ...string) string { return copyOf(t, goldenModel, changes...) }
+
+func copyOf(t testing.TB, model string, changes ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, name := range []string{"config.json", "model.safetensors"} {
-		content, err := os.ReadFile(filepath.Join(goldenModel, name))
+		content, err := os.ReadFile(filepath.Join(model, name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,9 +138,11 @@ type golden struct {
 	w *hf.Weights
 }
 
-func openGolden(t testing.TB) golden {
+func openGolden(t testing.TB) golden { return openGoldenOf(t, goldenModel) }
+
+func openGoldenOf(t testing.TB, model string) golden {
 	t.Helper()
-	w, err := hf.OpenSafetensors(filepath.Join(goldenModel, "golden.safetensors"))
+	w, err := hf.OpenSafetensors(filepath.Join(model, "golden.safetensors"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,8 +185,14 @@ func (g golden) ints(name string) []int64 {
 
 func (g golden) batch(prefix string) *objectives.Batch {
 	g.t.Helper()
+	some := func(name string) []int64 {
+		if _, found := g.w.Tensor(prefix + name); !found {
+			return nil
+		}
+		return g.ints(prefix + name)
+	}
 	b := &objectives.Batch{IDs: g.ints(prefix + "ids"), Positions: g.ints(prefix + "positions"), TypeIDs: g.ints(prefix + "token_types"),
-		Labelled: g.ints(prefix + "labelled"), Labels: g.ints(prefix + "labels")}
+		Labelled: some("labelled"), Labels: some("labels"), PairSamples: some("pair_samples"), PairLabels: some("pair_labels")}
 	for _, o := range g.ints(prefix + "offsets") {
 		b.Offsets = append(b.Offsets, int32(o))
 	}

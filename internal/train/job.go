@@ -22,7 +22,7 @@ type Job struct {
 
 	Train     *shard.Samples
 	Eval      []EvalSet
-	Objective *objectives.MLM
+	Objective objectives.Objective
 
 	Log  zerolog.Logger
 	Stop <-chan struct{} // closed when the run shall stop with a checkpoint

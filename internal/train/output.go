@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -32,9 +33,9 @@ type output struct {
 // interval is what has gathered since the last log line.
 type interval struct {
 	steps, skipped              int64
-	loss                        float64 // this rank's share, over the steps that were not skipped
-	gradNorm, learningRate      float64 // of the last step
-	tokens                      int64   // over all ranks
+	losses                      []float64 // this rank's share of each term, over the steps that were not skipped
+	gradNorm, learningRate      float64   // of the last step
+	tokens                      int64     // over all ranks
 	elapsed, waitComm, waitData time.Duration
 }
 
@@ -66,7 +67,12 @@ func (o *output) count(s stepOutcome, in *stepInput, waitData, elapsed time.Dura
 	if s.skipped {
 		i.skipped++
 	} else {
-		i.loss += s.loss
+		if i.losses == nil {
+			i.losses = make([]float64, len(s.losses))
+		}
+		for k, x := range s.losses {
+			i.losses[k] += x
+		}
 	}
 	i.gradNorm, i.learningRate = s.gradNorm, learningRate
 	i.tokens += in.tokens
@@ -80,7 +86,9 @@ func (o *output) count(s stepOutcome, in *stepInput, waitData, elapsed time.Dura
 func (o *output) logStep(step int64) error {
 	i := o.interval
 	o.interval = interval{}
-	sums := []float64{i.loss, i.waitComm.Seconds(), i.waitData.Seconds()}
+	terms := o.r.job.Objective.Terms()
+	sums := append(make([]float64, len(terms)), i.waitComm.Seconds(), i.waitData.Seconds())
+	copy(sums, i.losses)
 	if err := ddp.SumFloat64s(o.r.data, sums); err != nil {
 		return mark(ErrPeer, err)
 	}
@@ -88,16 +96,28 @@ func (o *output) logStep(step int64) error {
 		return nil
 	}
 	seconds := i.elapsed.Seconds()
-	loss := sums[0] / float64(i.steps-i.skipped)
+	loss := 0.0
+	for k := range terms {
+		sums[k] /= float64(i.steps - i.skipped)
+		loss += sums[k]
+	}
 	ranks := float64(o.r.job.World)
 	rate := float64(i.tokens) / seconds
-	waitComm, waitData := sums[1]/ranks/seconds, sums[2]/ranks/seconds
-	o.r.job.Log.Info().Int64("step", step).Str("epoch", fmt.Sprintf("%.2f", o.plan.epochs(step))).Str("loss", fmt.Sprintf("%.4f", loss)).
-		Str("lr", fmt.Sprintf("%.3g", i.learningRate)).Str("grad_norm", fmt.Sprintf("%.3g", i.gradNorm)).Int64("tokens/s", int64(rate)).
+	waitComm, waitData := sums[len(terms)]/ranks/seconds, sums[len(terms)+1]/ranks/seconds
+	line := o.r.job.Log.Info().Int64("step", step).Str("epoch", fmt.Sprintf("%.2f", o.plan.epochs(step))).Str("loss", fmt.Sprintf("%.4f", loss))
+	entry := map[string]any{}
+	if len(terms) > 1 {
+		for k, term := range terms {
+			line = line.Str(term+"_loss", fmt.Sprintf("%.4f", sums[k]))
+			entry[term+"_loss"] = sums[k]
+		}
+	}
+	line.Str("lr", fmt.Sprintf("%.3g", i.learningRate)).Str("grad_norm", fmt.Sprintf("%.3g", i.gradNorm)).Int64("tokens/s", int64(rate)).
 		Str("wait_comm", percent(waitComm)).Str("wait_data", percent(waitData)).Msg("train")
-	return o.record(map[string]any{"step": step, "epoch": o.plan.epochs(step), "loss": loss, "learning_rate": i.learningRate,
+	maps.Copy(entry, map[string]any{"step": step, "epoch": o.plan.epochs(step), "loss": loss, "learning_rate": i.learningRate,
 		"grad_norm": i.gradNorm, "tokens_per_second": rate, "seconds_per_step": seconds / float64(i.steps), "skipped_steps": i.skipped,
 		"communication_wait_share": waitComm, "data_wait_share": waitData, "num_input_tokens_seen": o.tokens})
+	return o.record(entry)
 }
 
 // logEval reports an evaluation; the results are the same on every rank.
@@ -112,8 +132,22 @@ func (o *output) logEval(step int64, results []evalResult, took time.Duration) e
 			prefix += e.set + "_"
 			line = line.Str("set", e.set)
 		}
-		entry[prefix+"loss"], entry[prefix+"perplexity"] = e.loss, e.perplexity()
-		line.Str("loss", fmt.Sprintf("%.4f", e.loss)).Str("perplexity", fmt.Sprintf("%.4g", e.perplexity())).Msg("evaluation")
+		entry[prefix+"loss"] = e.loss()
+		line = line.Str("loss", fmt.Sprintf("%.4f", e.loss()))
+		for _, term := range e.terms {
+			if len(e.terms) > 1 {
+				entry[prefix+term.name+"_loss"] = term.loss
+				line = line.Str(term.name+"_loss", fmt.Sprintf("%.4f", term.loss))
+			}
+			if term.tokens {
+				entry[prefix+"perplexity"] = term.perplexity()
+				line = line.Str("perplexity", fmt.Sprintf("%.4g", term.perplexity()))
+			} else {
+				entry[prefix+term.name+"_accuracy"] = term.accuracy
+				line = line.Str(term.name+"_accuracy", fmt.Sprintf("%.4f", term.accuracy))
+			}
+		}
+		line.Msg("evaluation")
 	}
 	return o.record(entry)
 }

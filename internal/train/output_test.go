@@ -27,7 +27,7 @@ func TestIntervals(t *testing.T) {
 	}
 	nan := math.NaN()
 	add := func(loss float64, skipped bool) {
-		out.count(stepOutcome{loss: loss, gradNorm: loss, waited: time.Second, skipped: skipped}, &stepInput{tokens: 10}, time.Second, 4*time.Second, 0.5)
+		out.count(stepOutcome{losses: []float64{loss}, gradNorm: loss, waited: time.Second, skipped: skipped}, &stepInput{tokens: 10}, time.Second, 4*time.Second, 0.5)
 	}
 	add(2, false)
 	add(nan, true)
@@ -39,7 +39,8 @@ func TestIntervals(t *testing.T) {
 	if err := out.logStep(4); err != nil {
 		t.Fatal(err)
 	}
-	if err := out.logEval(4, []evalResult{{"", 1000}, {"b", 2}}, time.Second); err != nil {
+	if err := out.logEval(4, []evalResult{
+		{"", []evalTerm{{"mlm", true, 1000, 0}}}, {"b", []evalTerm{{"mlm", true, 2, 0}, {"nsp", false, 0.5, 0.75}}}}, time.Second); err != nil {
 		t.Fatal(err)
 	}
 	if err := out.close(); err != nil {
@@ -60,7 +61,7 @@ func TestIntervals(t *testing.T) {
 		{"step": 3.0, "loss": 3.0, "grad_norm": 4.0, "learning_rate": 0.5, "skipped_steps": 1.0, "tokens_per_second": 2.5, "seconds_per_step": 4.0,
 			"communication_wait_share": 0.25, "data_wait_share": 0.25, "num_input_tokens_seen": 30.0},
 		{"step": 4.0, "loss": nil, "grad_norm": nil, "skipped_steps": 1.0, "num_input_tokens_seen": 40.0},
-		{"step": 4.0, "eval_loss": 1000.0, "eval_perplexity": nil, "eval_b_loss": 2.0, "eval_b_perplexity": math.Exp(2), "eval_runtime": 1.0},
+		{"step": 4.0, "eval_loss": 1000.0, "eval_perplexity": nil, "eval_b_loss": 2.5, "eval_b_mlm_loss": 2.0, "eval_b_nsp_loss": 0.5, "eval_b_nsp_accuracy": 0.75, "eval_b_perplexity": math.Exp(2), "eval_runtime": 1.0},
 	} {
 		for key, value := range want {
 			if got[i][key] != value {

@@ -17,14 +17,19 @@ type Prediction struct {
 	Got    uint32   // the likeliest token
 }
 
-// Evaluation is the result of [Evaluate].
-type Evaluation struct {
-	Loss     float64 // mean over the masked tokens
-	Accuracy float64 // share of them whose likeliest token is the right one
-	Tokens   int64   // masked tokens
+// Evaluation is the result of [Evaluate]: a term of the loss each, in the objective's order.
+type Evaluation []EvaluatedTerm
+
+// EvaluatedTerm is one term of the loss over a text.
+type EvaluatedTerm struct {
+	Name     string
+	Tokens   bool    // it is about masked tokens, else about pairs of sentences
+	Loss     float64 // mean over Count
+	Accuracy float64 // share whose likeliest token or class is the right one
+	Count    int64   // masked tokens, or pairs
 }
 
-// Evaluate computes the loss of job's model on its one evaluation set, in this process alone. Each prediction is given to
+// Evaluate computes the loss of job's model on its one evaluation set, in this process alone. Each prediction of a token is given to
 // predicted, if that is not nil.
 func Evaluate(job *Job, predicted func(Prediction) error) (Evaluation, error) {
 	runtime.LockOSThread() // the number of threads belongs to the OS thread, and results depend on it
@@ -32,22 +37,28 @@ func Evaluate(job *Job, predicted func(Prediction) error) (Evaluation, error) {
 	r := &rank{job: job, data: ddp.NewLocal(1, nil)[0], host: ddp.NewLocal(1, nil)[0]}
 	defer r.close()
 	if err := r.setUp(beginning{lanes: 1}); err != nil {
-		return Evaluation{}, err
+		return nil, err
 	}
 	e := predictor{r: r, predicted: predicted, samples: job.Eval[0].Samples}
 	order, err := shard.NewEvalOrder(e.samples.Len(), job.Config.PerDeviceEvalBatchSize)
 	if err != nil {
-		return Evaluation{}, err
+		return nil, err
 	}
+	e.sums = make([]evalSums, len(job.Objective.Terms()))
 	var indices []int64
 	for i := range order.Len() {
 		indices = order.MicroBatch(i, indices)
-		if err := e.run(indices); err != nil {
-			return Evaluation{}, err
+		if err := e.run(order, indices); err != nil {
+			return nil, err
 		}
 	}
-	n := float64(e.out.Tokens)
-	return Evaluation{Loss: e.out.Loss / n, Accuracy: e.out.Accuracy / n, Tokens: e.out.Tokens}, nil
+	var out Evaluation
+	heads := headsOf(job.Config)
+	for k, name := range job.Objective.Terms() {
+		x := e.sums[k]
+		out = append(out, EvaluatedTerm{name, heads.Tokens && k == 0, x.loss / x.count, x.correct / x.count, int64(x.count)})
+	}
+	return out, nil
 }
 
 // predictor sums up losses and right answers over micro-batches.
@@ -57,27 +68,30 @@ type predictor struct {
 	predicted func(Prediction) error
 	batch     objectives.Batch
 	sample    shard.Sample
-	out       Evaluation // sums
+	sums      []evalSums
 }
 
-func (e *predictor) run(indices []int64) error {
+func (e *predictor) run(order *shard.EvalOrder, indices []int64) error {
 	e.batch.Reset()
-	c := e.r.job.Config
-	for _, index := range indices {
-		key := objectives.Key{Seed: uint64(c.EvalSeed), Sample: uint64(index)}
-		if err := appendSample(&e.batch, e.r.job.Objective, e.samples, index, &e.sample, key); err != nil {
-			return err
-		}
+	if err := e.r.job.appendEvaluation(&e.batch, e.samples, order, indices, &e.sample); err != nil {
+		return err
 	}
-	sum, count, err := e.r.evaluateBatch(&e.batch)
+	sums, err := e.r.evaluateBatch(&e.batch)
 	if err != nil {
 		return err
 	}
-	e.out.Loss += sum
-	e.out.Tokens += int64(count)
+	for k, x := range sums {
+		e.sums[k].add(x)
+	}
+	if len(e.batch.Labels) == 0 {
+		return nil
+	}
 	var got []int64
 	err = torch.Do(func(s *torch.Scope) error {
-		torch.NoGrad(func() { got = append(got, s.ArgMax(e.r.model.Logits(s, &e.batch)).Int64s()...) })
+		torch.NoGrad(func() {
+			tokens, _ := e.r.model.Logits(s, &e.batch)
+			got = append(got, s.ArgMax(tokens).Int64s()...)
+		})
 		return nil
 	})
 	if err != nil {
@@ -95,9 +109,9 @@ func (e *predictor) compare(indices, got []int64) error {
 			sample++
 		}
 		if got[i] == e.batch.Labels[i] {
-			e.out.Accuracy++
+			e.sums[0].correct++
 		}
-		if e.predicted == nil {
+		if e.predicted == nil || e.r.job.Objective.Pairs() {
 			continue
 		}
 		if loaded != sample {

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/ddprun/ddprun/objectives"
+	"github.com/ddprun/ddprun/shard"
 )
 
 // Each masked token is told once, with the sample as it was; the share of right ones is the accuracy.
@@ -36,7 +37,7 @@ func TestPredictions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if int64(len(seen)) != e.Tokens || e.Accuracy != float64(right)/float64(e.Tokens) || e.Tokens < 20 {
+	if len(e) != 1 || int64(len(seen)) != e[0].Count || e[0].Accuracy != float64(right)/float64(e[0].Count) || e[0].Count < 20 {
 		t.Errorf("%d predictions, %d right; the evaluation is %+v", len(seen), right, e)
 	}
 	// The same places by the objective itself.
@@ -46,7 +47,7 @@ func TestPredictions(t *testing.T) {
 		b.Reset()
 		key := objectives.Key{Seed: uint64(c.EvalSeed), Sample: uint64(i)}
 		var p predictor
-		if err := appendSample(&b, job.Objective, job.Train, i, &p.sample, key); err != nil {
+		if err := job.appendSample(&b, job.Train, shard.Pool{}, i, &p.sample, key); err != nil {
 			t.Fatal(err)
 		}
 		for _, at := range b.Labelled {

@@ -29,7 +29,7 @@ type rank struct {
 
 // stepOutcome is what a step tells the metrics.
 type stepOutcome struct {
-	loss     float64 // this rank's share of the step's mean loss; the sum over ranks is the loss
+	losses   []float64 // this rank's share of each term's mean; the sum over ranks is the term, and that over terms the loss
 	gradNorm float64
 	waited   time.Duration // for communication, after this rank's own backward
 	skipped  bool
@@ -51,7 +51,7 @@ func (r *rank) close() {
 
 // step runs one optimizer step on this rank's micro-batches.
 func (r *rank) step(in *stepInput, learningRate float64) (stepOutcome, error) {
-	var out stepOutcome
+	out := stepOutcome{losses: make([]float64, len(in.counts))}
 	batches, lanes := r.nonEmpty(in)
 	r.params.ZeroGrad()
 	if len(batches) == 0 {
@@ -63,10 +63,15 @@ func (r *rank) step(in *stepInput, learningRate float64) (stepOutcome, error) {
 		}
 		pass := model.Pass{Train: true, Dropout: torch.DropoutKey{Seed: uint64(r.job.Config.Seed), Step: uint32(in.step), Lane: uint16(lanes[i])}}
 		err := torch.Do(func(s *torch.Scope) error {
-			for _, term := range r.model.Losses(s, b, pass) {
-				share := 1 / float64(in.labels)
-				s.MulScalar(term.Sum, share).Backward()
-				out.loss += term.Sum.Value() * share
+			loss := s.Zeros(torch.Float32)
+			for i, term := range r.model.Losses(s, b, pass) {
+				if term.Count > 0 {
+					loss = s.Add(loss, s.MulScalar(term.Sum, 1/in.counts[i]))
+					out.losses[i] += term.Sum.Value() / in.counts[i]
+				}
+			}
+			if loss.RequiresGrad() { // else nothing in it is labelled
+				loss.Backward()
 			}
 			return nil
 		})

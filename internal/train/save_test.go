@@ -94,7 +94,10 @@ func writeLogits(t *testing.T, dir, path string) {
 	r := oneRank(t, newJob(t, settings(t, dir), 8))
 	var logits []float32
 	err := torch.Do(func(s *torch.Scope) error {
-		torch.NoGrad(func() { logits = slices.Clone(r.model.Logits(s, b).Float32s()) })
+		torch.NoGrad(func() {
+			tokens, _ := r.model.Logits(s, b)
+			logits = slices.Clone(tokens.Float32s())
+		})
 		return nil
 	})
 	if err != nil {

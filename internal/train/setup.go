@@ -9,49 +9,56 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/ddprun/ddprun/ddp"
+	"github.com/ddprun/ddprun/internal/config"
 	"github.com/ddprun/ddprun/internal/hf"
 	"github.com/ddprun/ddprun/internal/model"
 	"github.com/ddprun/ddprun/internal/torch"
 	"github.com/ddprun/ddprun/shard"
 )
 
-// Check tells what is wrong with the model and the vocabulary for this configuration, before anything is started: an error of kind
-// [ErrInput]. maxTokens is the longest sample in tokens, special ones included, that follows from max_seq_length.
-func Check(modelDir string, maxSeqLength int, vocabSize int) (maxTokens int, err error) {
-	maxTokens, err = check(modelDir, maxSeqLength, vocabSize)
-	return maxTokens, mark(ErrInput, err)
+// Limits is what a model's positions mean for samples.
+type Limits struct {
+	MaxTokens      int // longest sample, special tokens included, that follows from max_seq_length
+	PositionOffset int // position id of a sample's first token
 }
 
-func check(modelDir string, maxSeqLength int, vocabSize int) (int, error) {
+// Check tells what is wrong with the model and the vocabulary for this configuration, before anything is started: an error of kind [ErrInput].
+func Check(c *config.Config, vocabSize int) (Limits, error) {
+	limits, err := check(c, vocabSize)
+	return limits, mark(ErrInput, err)
+}
+
+func check(c *config.Config, vocabSize int) (Limits, error) {
+	modelDir, maxSeqLength := c.Model, c.MaxSeqLength
 	cfg, err := hf.ReadConfig(modelDir)
 	if err != nil {
-		return 0, err
+		return Limits{}, err
 	}
-	m, err := model.New(cfg)
+	m, err := model.New(cfg, headsOf(c))
 	if err != nil {
-		return 0, err
+		return Limits{}, err
 	}
 	w, err := openWeights(modelDir)
 	if err != nil {
-		return 0, err
+		return Limits{}, err
 	}
 	if w != nil {
 		defer w.Close()
 		if err := model.Check(m, w); err != nil {
-			return 0, err
+			return Limits{}, err
 		}
 	}
 	if vocabSize > m.VocabRows() {
-		return 0, fmt.Errorf("%s: the tokenizer has ids up to %d, the model's embeddings have %d rows: tokenizer and model don't belong together",
+		return Limits{}, fmt.Errorf("%s: the tokenizer has ids up to %d, the model's embeddings have %d rows: tokenizer and model don't belong together",
 			modelDir, vocabSize-1, m.VocabRows())
 	}
 	if maxSeqLength == 0 {
-		return m.MaxTokens(), nil
+		maxSeqLength = m.MaxTokens()
 	}
 	if maxSeqLength > m.MaxTokens() {
-		return 0, fmt.Errorf("max_seq_length: %d is more than the %d positions of %s", maxSeqLength, m.MaxTokens(), modelDir)
+		return Limits{}, fmt.Errorf("max_seq_length: %d is more than the %d positions of %s", maxSeqLength, m.MaxTokens(), modelDir)
 	}
-	return maxSeqLength, nil
+	return Limits{maxSeqLength, m.PositionOffset()}, nil
 }
 
 // setUp builds the model with its parameters, from the model directory or the checkpoint, and the optimizer.
@@ -66,7 +73,7 @@ func (r *rank) setUp(start beginning) (err error) {
 	if r.config, err = hf.ReadConfig(dir); err != nil {
 		return mark(ErrInput, err)
 	}
-	if r.model, err = model.New(r.config); err != nil {
+	if r.model, err = model.New(r.config, headsOf(r.job.Config)); err != nil {
 		return mark(ErrInput, err)
 	}
 	var list []ddp.Param

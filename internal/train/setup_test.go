@@ -1,6 +1,7 @@
 package train
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -8,9 +9,21 @@ import (
 
 func TestCheck(t *testing.T) {
 	for _, c := range []struct{ max, want int }{{0, 40}, {17, 17}, {40, 40}} {
-		if got, err := Check(goldenModel, c.max, 97); got != c.want || err != nil {
-			t.Errorf("max_seq_length %d: %d tokens, %v", c.max, got, err)
+		got, err := Check(settings(t, goldenModel, fmt.Sprint("max_seq_length=", c.max)), 97)
+		if want := (Limits{MaxTokens: c.want}); got != want || err != nil {
+			t.Errorf("max_seq_length %d: %+v, %v", c.max, got, err)
 		}
+	}
+	// The first position after the padding token's is 2, of 42.
+	if got, err := Check(settings(t, "../model/testdata/roberta"), 97); err != nil || got != (Limits{MaxTokens: 40, PositionOffset: 2}) {
+		t.Errorf("RoBERTa: %+v, %v", got, err)
+	}
+	for _, objective := range []string{"nsp", "sop", "mlm+nsp", "mlm+sop"} {
+		if _, err := Check(settings(t, goldenModel, "objective="+objective), 97); err != nil {
+			t.Errorf("%s of a BERT whose checkpoint has no such head: %v", objective, err)
+		}
+		_, err := Check(settings(t, "../model/testdata/roberta", "objective="+objective), 97)
+		wantKind(t, err, ErrInput, "roberta", "no head for pairs", "bert has one")
 	}
 	stray := modelCopy(t)
 	if err := os.Rename(filepath.Join(stray, "model.safetensors"), filepath.Join(stray, "adapter.safetensors")); err != nil {
@@ -32,13 +45,13 @@ func TestCheck(t *testing.T) {
 		{stray, 0, 97, []string{"no weights", "model.safetensors"}},
 		{other, 0, 97, []string{"model.safetensors", "32", "36"}},
 	} {
-		_, err := Check(bad.dir, bad.max, bad.vocab)
+		_, err := Check(settings(t, bad.dir, fmt.Sprint("max_seq_length=", bad.max)), bad.vocab)
 		wantKind(t, err, ErrInput, bad.said...)
 	}
 	if err := os.Remove(filepath.Join(stray, "adapter.safetensors")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Check(stray, 0, 90); err != nil {
+	if _, err := Check(settings(t, stray), 90); err != nil {
 		t.Errorf("a model without weights: %v", err)
 	}
 }

@@ -2,13 +2,13 @@
 """Golden files for internal/model, and the check of what ddprun writes. What a golden holds: model_golden.py.
 
   make_model_golden.py [--out internal/model/testdata]
-      Rewrites every case: a from_pretrained directory of a random tiny BERT, golden.safetensors, and expected.json with
-      the keys that transformers reports as missing and unexpected when BertForMaskedLM loads that directory.
+      Rewrites every case: a from_pretrained directory of a random tiny model, golden.safetensors, and expected.json with
+      the class that loads that directory, and the keys that transformers then reports as missing and unexpected.
   make_model_golden.py --model DIR --text FILE --out DIR
       The same for any BERT at test time. FILE: one sentence a line, 33 or more of them. A head that the model lacks is
       drawn from a fixed seed; the whole model is saved into --out, beside golden.safetensors.
   make_model_golden.py --check DIR [--golden FILE]
-      Loads DIR with BertForMaskedLM.from_pretrained. Fails on a missing, unexpected or mismatched key and on any warning.
+      Loads DIR with from_pretrained of the class that its config.json names. Fails on a missing, unexpected or mismatched key and on any warning.
       With FILE (ids, token_types, positions, offsets, labelled and logits as in a golden) fails also where a logit differs
       by more than 1e-5 (of 1, or of its size where that is larger). Prints one JSON object.
 
@@ -40,9 +40,20 @@ CASES = {
     "bert-float16": {"dtype": torch.float16},
     "bert-bfloat16": {"dtype": torch.bfloat16},
     "bert-old-names": {"old_names": True},
-    "bert-encoder-only": {"save_as": "encoder"},
-    "bert-pretraining": {"save_as": "pretraining", "types": 2},
+    "bert-encoder-only": {"save_as": "BertModel"},
+    "bert-pretraining": {"save_as": "BertForPreTraining", "types": 2},
     "bert-sharded": {"shard": "20KB"},
+    "bert-nsp": {"load": "BertForNextSentencePrediction", "save_as": "BertForNextSentencePrediction", "types": 2},
+    "bert-mlm-nsp": {"load": "BertForPreTraining", "save_as": "BertForPreTraining", "types": 2, "final": True},
+    "bert-nsp-of-pretraining": {"load": "BertForNextSentencePrediction", "save_as": "BertForPreTraining", "types": 2},
+    "roberta": {"family": "Roberta", "load": "RobertaForMaskedLM", "save_as": "RobertaForMaskedLM",
+                "config": {"hidden_act": "relu", "type_vocab_size": 1, "max_position_embeddings": 42, "pad_token_id": 1, "layer_norm_eps": 1e-5}},
+    "roberta-encoder-only": {"family": "Roberta", "load": "RobertaForMaskedLM", "save_as": "RobertaModel",
+                             "config": {"type_vocab_size": 1, "max_position_embeddings": 42, "pad_token_id": 1}},
+    "xlm-roberta": {"family": "XLMRoberta", "load": "XLMRobertaForMaskedLM", "save_as": "XLMRobertaForMaskedLM",
+                    "config": {"type_vocab_size": 1, "max_position_embeddings": 42, "pad_token_id": 1}},
+    "camembert": {"family": "Camembert", "load": "CamembertForMaskedLM", "save_as": "CamembertForMaskedLM",
+                  "config": {"type_vocab_size": 1, "max_position_embeddings": 42, "pad_token_id": 1}},
 }
 
 
@@ -70,17 +81,23 @@ def make_case(directory, case, seed):
     shutil.rmtree(directory, ignore_errors=True)
     write_model(directory, case, seed)
     torch.manual_seed(seed)
-    model, info = golden.load_masked_lm(directory)
+    architecture = case.get("load", "BertForMaskedLM")
+    model, info = golden.load_model(directory, architecture)
     golden.write_json(os.path.join(directory, "expected.json"), {
-        "missing": sorted(info["missing_keys"]), "unexpected": sorted(info["unexpected_keys"])})
+        "architecture": architecture, "missing": sorted(info["missing_keys"]), "unexpected": sorted(info["unexpected_keys"])})
     g = torch.Generator().manual_seed(1000 + seed)
-    types = case.get("types", 1)
-    out = golden.reference(model, tiny_batch(g, types, (40, 3, 17, 9)))
+    def batch(lengths):
+        out = tiny_batch(g, case.get("types", 1), lengths, case.get("config", {}).get("pad_token_id", -1) + 1)
+        if architecture.endswith("ForMaskedLM"):
+            return out
+        return golden.with_pairs(out, g, architecture.endswith("ForPreTraining"))
+
+    out = golden.reference(model, batch((40, 3, 17, 9)))
     if info["missing_keys"]:  # a head drawn at random: nothing past the encoder can be compared
         keep = golden.BATCH_FIELDS + ("last_hidden_state",)
-        out = {name: out[name] for name in keep}
+        out = {name: out[name] for name in keep if name in out}
     else:
-        batches = [tiny_batch(g, types, torch.randint(3, 41, (4,), generator=g).tolist()) for _ in range(golden.STEPS)]
+        batches = [batch(torch.randint(3, 41, (4,), generator=g).tolist()) for _ in range(golden.STEPS)]
         out.update(golden.train_steps(model, batches))
         if case.get("final"):
             out.update({"final." + name: p for name, p in model.named_parameters()})
@@ -88,20 +105,19 @@ def make_case(directory, case, seed):
 
 
 def write_model(directory, case, seed):
-    """A random BERT with weights large enough (0.3; biases and LayerNorm random too) that an error anywhere shows."""
+    """A random model with weights large enough (0.3; biases and LayerNorm random too) that an error anywhere shows."""
     import transformers as tf
     torch.manual_seed(seed)
-    config = tf.BertConfig(
+    config = getattr(tf, case.get("family", "Bert") + "Config")(
         vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
         max_position_embeddings=40, initializer_range=0.3, pad_token_id=PAD, hidden_dropout_prob=0.1)
     config.update(case.get("config", {}))
-    kind = {"encoder": tf.BertModel, "pretraining": tf.BertForPreTraining}.get(case.get("save_as"), tf.BertForMaskedLM)
-    model = kind(config)
+    model = getattr(tf, case.get("save_as", "BertForMaskedLM"))(config)
     with torch.no_grad():
         for name, p in model.named_parameters():
             if name.endswith("bias"):
                 p.normal_(0, 0.1)
-            elif "LayerNorm" in name:
+            elif "LayerNorm" in name or "layer_norm" in name:
                 p.normal_(1, 0.2)
             elif name.endswith("word_embeddings.weight"):
                 p.normal_(0, 0.3)  # transformers zeroes the padding row; a zero row would hide an error in it
@@ -115,17 +131,17 @@ def write_model(directory, case, seed):
         golden.save(path, tensors)
 
 
-def tiny_batch(g, types, lengths):
+def tiny_batch(g, types, lengths, first_position=0):
     """Samples of the given lengths, [CLS] and [SEP] among them; token types fall into `types` runs in each."""
     samples = [[CLS, *torch.randint(5, VOCAB, (n - 2,), generator=g).tolist(), SEP] for n in lengths]
     kinds = [[i * types // len(s) for i in range(len(s))] for s in samples]
-    return golden.make_batch(samples, kinds, MASK, SPECIAL, g)
+    return golden.make_batch(samples, kinds, MASK, SPECIAL, g, first_position=first_position)
 
 
 def of_model(source, text, out):
     import transformers as tf
     torch.manual_seed(0)
-    model, info = golden.load_masked_lm(source)
+    model, info = golden.load_model(source)
     tokenizer = tf.AutoTokenizer.from_pretrained(source)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
@@ -162,20 +178,24 @@ def check(directory, path):
     logging.getLogger("transformers").addHandler(heard)
     with warnings.catch_warnings(record=True) as python_warnings:
         warnings.simplefilter("always")
-        model, info = golden.load_masked_lm(directory)
+        with open(os.path.join(directory, "config.json"), encoding="utf-8") as f:
+            architecture = json.load(f)["architectures"][0]
+        model, info = golden.load_model(directory, architecture)
     faults = [f"{kind}: {sorted(map(str, info[kind]))}"
               for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs") if info.get(kind)]
     faults += [f"warning: {m}" for m in heard.messages] + [f"warning: {w.message}" for w in python_warnings]
-    report = {"parameters": sum(p.numel() for p in model.parameters()), "faults": faults}
+    report = {"architecture": architecture, "parameters": sum(p.numel() for p in model.parameters()), "faults": faults}
     if path:
         want = golden.load(path)
         with torch.no_grad():
-            got, _ = golden.forward(model, want)
+            tokens, pairs, _ = golden.forward(model, {name: torch.tensor([], dtype=torch.int64) for name in golden.BATCH_FIELDS} | want)
+        got = torch.cat([x.flatten() for x in (tokens, pairs) if x is not None])
+        wanted = torch.cat([want[name].flatten() for name in ("logits", "pair_logits") if name in want])
         report["logits_sha256"] = hashlib.sha256(got.numpy().tobytes()).hexdigest()
-        if got.shape != want["logits"].shape:
-            faults.append(f"logits: shape {list(got.shape)}, {path} has {list(want['logits'].shape)}")
+        if got.shape != wanted.shape:
+            faults.append(f"logits: shape {list(got.shape)}, {path} has {list(wanted.shape)}")
         else:
-            error = ((got - want["logits"]).abs() / got.abs().clamp(min=1)).max().item()
+            error = ((got - wanted).abs() / got.abs().clamp(min=1)).max().item()
             report["max_logit_error"] = error
             if not error <= 1e-5:  # not <=, so that NaN fails too
                 faults.append(f"logits differ by {error:.3g}, more than 1e-5")

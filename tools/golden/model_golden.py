@@ -1,20 +1,23 @@
-"""What transformers computes for a masked-LM model, as a safetensors file: the reference that internal/model is tested against.
+"""What transformers computes for an encoder with a head for tokens, for pairs, or both, as a safetensors file: the reference that internal/model is tested against.
 
 A golden file holds, for one micro-batch (legend: N tokens, S samples, M labelled tokens, V vocabulary, H hidden):
 
   ids, token_types, positions [N] int64   all samples back to back, special tokens included, no padding
   offsets [S+1] int32                     sample s is ids[offsets[s]:offsets[s+1]]
   labelled, labels [M] int64              indices into the N tokens, and the token each should be
+  pair_samples, pair_labels [P] int64     where the model has a head for pairs: indices of samples, and their classes
   logits [M, V] f32                       at the labelled positions
+  pair_logits [P, 2] f32                  of the pairs
   last_hidden_state [N, H] f32            the encoder's output at every position
   loss_sum, loss_mean [1] f32             cross entropy over the M labelled tokens
+  pair_loss_sum [1] f32                   cross entropy over the P pairs; loss_mean is then the sum of both means
   grad.<parameter> f32                    of loss_mean, one for each parameter; a tied one once, under its first name
 
 and, for ten optimizer steps that start from the same weights (see train_steps):
 
-  batch.<k>.<field>                       the micro-batch of step k, the same six fields
+  batch.<k>.<field>                       the micro-batch of step k, the same fields
   losses, lr, grad_norm [10] f32          mean loss before update k, learning rate of update k, gradient norm before clipping
-  final.<parameter> f32                   (bert-gelu only) after the ten: shows weight decay, which ten losses hide. An attention
+  final.<parameter> f32                   (some) after the ten: shows weight decay, which ten losses hide. An attention
                                           key's bias has no gradient but noise, which AdamW blows up: it can't be compared
 
 transformers computes all of it on the padded batch with an attention mask, in float32, in eval mode (so without dropout) and
@@ -27,7 +30,7 @@ import os
 import torch
 from safetensors.torch import load_file, save_file
 
-BATCH_FIELDS = ("ids", "token_types", "positions", "offsets", "labelled", "labels")
+BATCH_FIELDS = ("ids", "token_types", "positions", "offsets", "labelled", "labels", "pair_samples", "pair_labels")
 STEPS = 10
 WARMUP_STEPS = 2
 LEARNING_RATE = 1e-3
@@ -44,7 +47,7 @@ def deterministic():
     transformers.utils.logging.disable_progress_bar()
 
 
-def make_batch(samples, types, mask_id, special, generator, share=0.15):
+def make_batch(samples, types, mask_id, special, generator, share=0.15, first_position=0):
     """Joins samples (lists of ids) and masks a share of the tokens that are not special, at least one in each sample."""
     ids, labelled, labels, offsets, positions = [], [], [], [0], []
     for sample in samples:
@@ -58,18 +61,29 @@ def make_batch(samples, types, mask_id, special, generator, share=0.15):
             if n % 4 != 3:  # every fourth keeps its token: a label does not imply [MASK]
                 tokens[i] = mask_id
         ids += tokens
-        positions += range(len(tokens))
+        positions += range(first_position, first_position + len(tokens))
         offsets.append(len(ids))
     flat_types = [t for sample in types for t in sample]
     as64 = lambda values: torch.tensor(values, dtype=torch.int64)
     return {
-        "ids": as64(ids), "token_types": as64(flat_types), "positions": as64(positions),
+        "pair_samples": as64([]), "pair_labels": as64([]), "ids": as64(ids), "token_types": as64(flat_types), "positions": as64(positions),
         "offsets": torch.tensor(offsets, dtype=torch.int32), "labelled": as64(labelled), "labels": as64(labels),
     }
 
 
+def with_pairs(batch, generator, tokens=True):
+    """Gives every sample but the second a class; without tokens, takes the labels of tokens away."""
+    samples = [s for s in range(len(batch["offsets"]) - 1) if s != 1]
+    batch["pair_samples"] = torch.tensor(samples)
+    batch["pair_labels"] = torch.randint(0, 2, (len(samples),), generator=generator)
+    if not tokens:
+        batch["labelled"] = batch["labels"] = torch.tensor([], dtype=torch.int64)
+    return batch
+
+
 def forward(model, batch):
-    """Runs the padded batch. Returns the logits at the labelled tokens [M, V] and the hidden states of all tokens [N, H]."""
+    """Runs the padded batch. Returns the logits at the labelled tokens [M, V], those of the pairs [P, 2], each None where the model has no such head,
+    and the hidden states of all tokens [N, H]."""
     offsets = batch["offsets"].tolist()
     lengths = [b - a for a, b in zip(offsets, offsets[1:])]
     shape = (len(lengths), max(lengths))
@@ -82,24 +96,47 @@ def forward(model, batch):
         input_ids=padded["ids"], token_type_ids=padded["token_types"], position_ids=padded["positions"],
         attention_mask=padded["mask"], output_hidden_states=True)
     real = padded["mask"].bool()
-    return out.logits[real][batch["labelled"]], out.hidden_states[-1][real]
+    tokens = pairs = None
+    kind = type(model).__name__
+    if kind.endswith("ForPreTraining"):
+        tokens, pairs = out.prediction_logits, out.seq_relationship_logits
+    elif kind.endswith("ForNextSentencePrediction"):
+        pairs = out.logits
+    else:
+        tokens = out.logits
+    return (None if tokens is None else tokens[real][batch["labelled"]],
+            None if pairs is None else pairs[batch["pair_samples"]], out.hidden_states[-1][real])
+
+
+def losses_of(batch, tokens, pairs):
+    """The sums for tokens and pairs, where there are such, and the sum of their means."""
+    sums, mean = {}, 0
+    for name, logits, labels in (("loss_sum", tokens, batch["labels"]), ("pair_loss_sum", pairs, batch["pair_labels"])):
+        if logits is not None:
+            sums[name] = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+            mean = mean + sums[name] / len(labels)
+    return sums, mean
 
 
 def mean_loss(model, batch):
-    logits, _ = forward(model, batch)
-    return torch.nn.functional.cross_entropy(logits, batch["labels"])
+    tokens, pairs, _ = forward(model, batch)
+    return losses_of(batch, tokens, pairs)[1]
+
+
+def fields(batch, prefix=""):
+    """The micro-batch's own fields, without those that it doesn't use."""
+    return {prefix + name: batch[name] for name in BATCH_FIELDS if len(batch[name])}
 
 
 def reference(model, batch):
     """The first half of the golden: logits, hidden states, loss and the gradients of its mean."""
     model.zero_grad()
-    logits, hidden = forward(model, batch)
-    loss_sum = torch.nn.functional.cross_entropy(logits, batch["labels"], reduction="sum")
-    loss_mean = loss_sum / len(batch["labels"])
+    tokens, pairs, hidden = forward(model, batch)
+    sums, loss_mean = losses_of(batch, tokens, pairs)
     loss_mean.backward()
-    out = {name: batch[name] for name in BATCH_FIELDS}
-    out.update(logits=logits.detach(), last_hidden_state=hidden.detach(),
-               loss_sum=loss_sum.detach().reshape(1), loss_mean=loss_mean.detach().reshape(1))
+    out = fields(batch)
+    out.update({name: x for name, x in (("logits", tokens), ("pair_logits", pairs)) if x is not None})
+    out.update({name: x.reshape(1) for name, x in sums.items()}, last_hidden_state=hidden, loss_mean=loss_mean.reshape(1))
     for name, parameter in model.named_parameters():
         out["grad." + name] = parameter.grad.clone()
     return out
@@ -124,15 +161,15 @@ def train_steps(model, batches):
         rates.append(schedule.get_last_lr()[0])
         optimizer.step()
         schedule.step()
-        out.update({f"batch.{k}.{name}": batch[name] for name in BATCH_FIELDS})
+        out.update(fields(batch, f"batch.{k}."))
     out.update(losses=torch.tensor(losses), lr=torch.tensor(rates), grad_norm=torch.tensor(norms))
     return out
 
 
-def load_masked_lm(directory):
+def load_model(directory, architecture="BertForMaskedLM"):
     """The model as a user of transformers gets it, in float32 whatever the stored type, and the keys that did not match."""
-    from transformers import BertForMaskedLM
-    model, info = BertForMaskedLM.from_pretrained(
+    import transformers
+    model, info = getattr(transformers, architecture).from_pretrained(
         directory, attn_implementation="eager", dtype=torch.float32, output_loading_info=True)
     return model.eval(), info
 
