@@ -12,15 +12,16 @@ import (
 
 // got is what a rank's feed gave in a step.
 type got struct {
-	ids    [][]int64 // a lane each
-	counts []float64
-	tokens int64
+	ids     [][]int64 // a lane each
+	classes [][]int64 // of its pairs
+	counts  []float64
+	tokens  int64
 }
 
 // feeds runs the feeds of ranks through steps [from, to) and returns what each lane got, by step.
-func feeds(t *testing.T, ranks int, from, to int64) []got {
+func feeds(t *testing.T, objective string, ranks int, from, to int64) []got {
 	t.Helper()
-	c := settings(t, goldenModel, "global_batch_size=8", "max_steps=12")
+	c := settings(t, goldenModel, "objective="+objective, "global_batch_size=8", "max_steps=12")
 	base := newJob(t, c, 33)
 	p, err := newPlan(c, 33, 4)
 	if err != nil {
@@ -44,6 +45,7 @@ func feeds(t *testing.T, ranks int, from, to int64) []got {
 			}
 			for _, b := range in.batches {
 				all[step].ids = append(all[step].ids, append([]int64{}, b.IDs...))
+				all[step].classes = append(all[step].classes, append([]int64{}, b.PairLabels...))
 			}
 			all[step].counts, all[step].tokens = in.counts, in.tokens
 			f.release(in)
@@ -61,14 +63,24 @@ func feeds(t *testing.T, ranks int, from, to int64) []got {
 // Lanes get the same micro-batches and steps the same counts at any number of ranks, from any step on; the counts are those of all
 // lanes, and lanes without samples in an epoch's last step are empty.
 func TestFeedsOfAnyNumberOfRanks(t *testing.T) {
-	want := feeds(t, 1, 0, 12)
+	for _, objective := range []string{"mlm", "nsp", "sop", "mlm+nsp"} {
+		t.Run(objective, func(t *testing.T) { feedsOfAnyNumberOfRanks(t, objective) })
+	}
+}
+
+func feedsOfAnyNumberOfRanks(t *testing.T, objective string) {
+	want := feeds(t, objective, 1, 0, 12)
 	for _, ranks := range []int{2, 3, 4} {
-		if !reflect.DeepEqual(feeds(t, ranks, 0, 12), want) {
+		if !reflect.DeepEqual(feeds(t, objective, ranks, 0, 12), want) {
 			t.Errorf("%d ranks get other micro-batches than one", ranks)
 		}
 	}
-	if !reflect.DeepEqual(feeds(t, 2, 7, 12), want[7:]) {
+	if !reflect.DeepEqual(feeds(t, objective, 2, 7, 12), want[7:]) {
 		t.Error("from step 7 on the micro-batches are others")
+	}
+	terms := 1
+	if objective == "mlm+nsp" {
+		terms = 2
 	}
 	for step, g := range want {
 		tokens, empty := int64(0), 0
@@ -78,7 +90,7 @@ func TestFeedsOfAnyNumberOfRanks(t *testing.T) {
 				empty++
 			}
 		}
-		if wantEmpty := map[bool]int{true: 3}[step%5 == 4]; empty != wantEmpty || tokens != g.tokens || len(g.counts) != 1 || g.counts[0] < 1 || g.counts[0] > float64(tokens) {
+		if wantEmpty := map[bool]int{true: 3}[step%5 == 4]; empty != wantEmpty || tokens != g.tokens || len(g.counts) != terms || g.counts[0] < 1 || g.counts[0] > float64(tokens) {
 			t.Errorf("step %d: %d empty lanes, %d tokens, told %d tokens, counts %v", step, empty, tokens, g.tokens, g.counts)
 		}
 	}

@@ -90,7 +90,6 @@ func (numbers) Encode(texts []string) ([]shard.Encoding, error) {
 // someSamples are n samples of 1 to 30 tokens.
 func someSamples(t testing.TB, seed uint64, n int) *shard.Samples {
 	t.Helper()
-	dir := t.TempDir()
 	r := rand.New(rand.NewPCG(seed, 0))
 	var text strings.Builder
 	for range n {
@@ -99,9 +98,17 @@ func someSamples(t testing.TB, seed uint64, n int) *shard.Samples {
 		}
 		text.WriteString("\n")
 	}
-	writeFile(t, filepath.Join(dir, "text.txt"), text.String())
-	report, err := shard.Prepare(context.Background(), shard.PrepareConfig{Dir: filepath.Join(dir, "shards"),
-		Paths: []string{filepath.Join(dir, "text.txt")}, TextUnit: shard.TextLine, SentenceUnit: shard.SentenceNone, Encoder: numbers{}})
+	return cut(t, text.String(), shard.PrepareConfig{TextUnit: shard.TextLine, SentenceUnit: shard.SentenceNone},
+		shard.SampleConfig{Unit: shard.Document, MaxTokens: 38})
+}
+
+// cut prepares a text and cuts it into samples.
+func cut(t testing.TB, text string, prepare shard.PrepareConfig, cfg shard.SampleConfig) *shard.Samples {
+	t.Helper()
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "text.txt"), text)
+	prepare.Dir, prepare.Paths, prepare.Encoder = filepath.Join(dir, "shards"), []string{filepath.Join(dir, "text.txt")}, numbers{}
+	report, err := shard.Prepare(context.Background(), prepare)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +116,7 @@ func someSamples(t testing.TB, seed uint64, n int) *shard.Samples {
 	if err != nil {
 		t.Fatal(err)
 	}
-	samples, err := corpus.Samples(context.Background(), shard.SampleConfig{Unit: shard.Document, MaxTokens: 38})
+	samples, err := corpus.Samples(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,16 +127,55 @@ func someSamples(t testing.TB, seed uint64, n int) *shard.Samples {
 	return samples
 }
 
+// somePairs are n pairs of sentences of 1 to 30 tokens, in documents of 4 sentences.
+func somePairs(t testing.TB, seed uint64, n int) *shard.Samples {
+	t.Helper()
+	r := rand.New(rand.NewPCG(seed, 0))
+	var text strings.Builder
+	sentence := func() {
+		for range 1 + r.IntN(30) {
+			fmt.Fprint(&text, 5+r.IntN(92), " ")
+		}
+		text.WriteString("\n")
+	}
+	for i := range n {
+		if i%3 == 0 { // a new document
+			text.WriteString("\n")
+			sentence()
+		}
+		sentence()
+	}
+	samples := cut(t, text.String(), shard.PrepareConfig{TextUnit: shard.TextParagraph, SentenceUnit: shard.SentenceLine},
+		shard.SampleConfig{Unit: shard.Pair, MaxTokens: 37})
+	if samples.Len() != int64(n) {
+		t.Fatalf("%d pairs, want %d", samples.Len(), n)
+	}
+	return samples
+}
+
 // newJob is the one rank of a run on n samples.
 func newJob(t testing.TB, c *config.Config, n int) *Job {
 	t.Helper()
-	objective, err := objectives.NewMLM(objectives.MLMConfig{Probability: c.MLMProbability, MaskReplaceProb: c.MaskReplaceProb,
-		RandomReplaceProb: c.RandomReplaceProb}, objectives.Vocab{Size: 97, CLS: 2, SEP: 3, Mask: 4, Pad: 0, Special: []uint32{0, 1, 2, 3, 4}})
+	vocab := objectives.Vocab{Size: 97, CLS: 2, SEP: 3, Mask: 4, Pad: 0, Special: []uint32{0, 1, 2, 3, 4}}
+	mlm := objectives.MLMConfig{Probability: c.MLMProbability, MaskReplaceProb: c.MaskReplaceProb, RandomReplaceProb: c.RandomReplaceProb}
+	job := &Job{Config: c, World: 1, Threads: 1, Log: zerolog.Nop(), Stop: make(chan struct{}), Beat: func(Phase, int64, int64) {}}
+	var err error
+	if c.Pairs() {
+		pair := objectives.PairConfig{MaxTokens: 40}
+		task, withMLM := strings.CutPrefix(c.Objective, "mlm+")
+		if pair.Task = objectives.PairTask(task); withMLM {
+			pair.MLM = &mlm
+		}
+		job.Train = somePairs(t, 1, n)
+		job.Objective, err = objectives.NewPair(pair, vocab)
+	} else {
+		job.Train = someSamples(t, 1, n)
+		job.Objective, err = objectives.NewMLM(mlm, vocab)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Job{Config: c, World: 1, Threads: 1, Train: someSamples(t, 1, n), Objective: objective, Log: zerolog.Nop(),
-		Stop: make(chan struct{}), Beat: func(Phase, int64, int64) {}}
+	return job
 }
 
 // golden is what tools/golden/make_model_golden.py wrote.

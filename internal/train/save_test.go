@@ -72,11 +72,22 @@ func TestTransformersComputesTheSame(t *testing.T) {
 	if python == "" {
 		t.Skip("DDPRUN_REFERENCE_PYTHON is not set: make test sets it to a Python with transformers")
 	}
-	c := settings(t, goldenModel, "max_steps=5", "save_strategy=steps", "save_steps=3", "learning_rate=1e-2")
+	for model, objective := range map[string]string{"bert-gelu": "mlm", "bert-nsp": "nsp", "bert-mlm-nsp": "mlm+nsp", "roberta": "mlm", "xlm-roberta": "mlm", "camembert": "mlm"} {
+		t.Run(model, func(t *testing.T) { transformersComputesTheSame(t, python, "../model/testdata/"+model, objective) })
+	}
+}
+
+func transformersComputesTheSame(t *testing.T, python, model, objective string) {
+	t.Parallel() // most of the time goes into starting Python
+	c := settings(t, model, "objective="+objective, "max_steps=5", "save_strategy=steps", "save_steps=3", "learning_rate=1e-2")
 	run(t, newJob(t, c, 33))
-	for _, dir := range []string{c.OutputDir, filepath.Join(c.OutputDir, "checkpoint-3")} {
+	dirs := []string{c.OutputDir}
+	if objective == "mlm+nsp" { // the checkpoints of the others are made of the same code
+		dirs = append(dirs, filepath.Join(c.OutputDir, "checkpoint-3"))
+	}
+	for _, dir := range dirs {
 		file := filepath.Join(t.TempDir(), "logits.safetensors")
-		writeLogits(t, dir, file)
+		writeLogits(t, dir, model, objective, file)
 		check := exec.Command(python, "../../tools/golden/make_model_golden.py", "--check", dir, "--golden", file)
 		said, err := check.CombinedOutput()
 		if err != nil {
@@ -86,29 +97,33 @@ func TestTransformersComputesTheSame(t *testing.T) {
 	}
 }
 
-// writeLogits writes the logits of the model in dir for the golden batch, as a golden file.
-func writeLogits(t *testing.T, dir, path string) {
+// writeLogits writes the logits of the model in dir for a golden model's batch, as a golden file.
+func writeLogits(t *testing.T, dir, model, objective, path string) {
 	t.Helper()
-	g := openGolden(t)
+	g := openGoldenOf(t, model)
 	b := g.batch("")
-	r := oneRank(t, newJob(t, settings(t, dir), 8))
-	var logits []float32
+	r := oneRank(t, newJob(t, settings(t, dir, "objective="+objective), 8))
+	var tensors []hf.Tensor
 	err := torch.Do(func(s *torch.Scope) error {
-		torch.NoGrad(func() {
-			tokens, _ := r.model.Logits(s, b)
-			logits = slices.Clone(tokens.Float32s())
-		})
+		tokens, pairs := r.model.Logits(s, b)
+		for name, x := range map[string]torch.Tensor{"logits": tokens, "pair_logits": pairs} {
+			if !x.Defined() {
+				continue
+			}
+			if before := g.floats(name); slices.Equal(before, x.Float32s()) || int64(len(before)) != x.Numel() {
+				t.Errorf("the run has not moved the %s", name)
+			}
+			tensors = append(tensors, hf.Tensor{Name: name, DType: hf.F32, Shape: x.Shape(), Data: slices.Clone(bytesOf(x.Float32s()))})
+		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if before := g.floats("logits"); slices.Equal(before, logits) || len(before) != len(logits) {
-		t.Fatal("the run has not moved the model")
-	}
-	tensors := []hf.Tensor{{Name: "logits", DType: hf.F32, Shape: []int64{int64(len(b.Labels)), 97}, Data: bytesOf(logits)}}
-	for _, name := range []string{"ids", "token_types", "positions", "labelled", "labels", "offsets"} {
-		tensors = append(tensors, g.tensor(name))
+	for _, name := range []string{"ids", "token_types", "positions", "labelled", "labels", "offsets", "pair_samples", "pair_labels"} {
+		if x, found := g.w.Tensor(name); found {
+			tensors = append(tensors, x)
+		}
 	}
 	if err := hf.WriteSafetensors(path, tensors, nil); err != nil {
 		t.Fatal(err)
