@@ -15,7 +15,7 @@ import (
 )
 
 // oneRank runs a rank in this process, with an agent at the other end of its line, and returns what the rank returned and told.
-func oneRank(t *testing.T, configuration string, steer func(agent *pipe.Agent)) (error, pipe.Report) {
+func oneRank(t *testing.T, configuration string, steer func(agent *pipe.Agent)) (pipe.Report, error) {
 	t.Helper()
 	goroutines := runtime.NumGoroutine()
 	agentEnd, workerEnd := net.Pipe()
@@ -44,7 +44,7 @@ func oneRank(t *testing.T, configuration string, steer func(agent *pipe.Agent)) 
 			t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), goroutines)
 		}
 	}
-	return err, agent.Report()
+	return agent.Report(), err
 }
 
 // awaitStep waits until the rank has done a step.
@@ -59,7 +59,7 @@ func awaitStep(t *testing.T, agent *pipe.Agent) {
 
 func TestRankTrainsToTheEnd(t *testing.T) {
 	w := newWorkspace(t)
-	err, report := oneRank(t, w.resolved("max_steps: 3", "eval_data: "+w.path("heldout.txt")), nil)
+	report, err := oneRank(t, w.resolved("max_steps: 3", "eval_data: "+w.path("heldout.txt")), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestRankTrainsToTheEnd(t *testing.T) {
 
 func TestRankStopsOnRequest(t *testing.T) {
 	w := newWorkspace(t)
-	err, report := oneRank(t, w.resolved("max_steps: 1000000"), func(agent *pipe.Agent) {
+	report, err := oneRank(t, w.resolved("max_steps: 1000000"), func(agent *pipe.Agent) {
 		awaitStep(t, agent)
 		if err := agent.Stop(pipe.Stop{Reason: "TERM", How: pipe.StopCheckpoint}); err != nil {
 			t.Error(err)
@@ -99,7 +99,7 @@ func TestRankStopsAtOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorkspace(t)
-			err, report := oneRank(t, w.resolved("max_steps: 1000000"), func(agent *pipe.Agent) {
+			report, err := oneRank(t, w.resolved("max_steps: 1000000"), func(agent *pipe.Agent) {
 				awaitStep(t, agent)
 				c.steer(agent)
 			})
@@ -112,11 +112,11 @@ func TestRankStopsAtOnce(t *testing.T) {
 
 func TestRankReportsItsError(t *testing.T) {
 	w := newWorkspace(t)
-	err, report := oneRank(t, w.resolved("data: "+w.path("nowhere.txt")), nil)
+	report, err := oneRank(t, w.resolved("data: "+w.path("nowhere.txt")), nil)
 	if exitCode(err) != exitInput || report.Error == nil || !strings.Contains(report.Error.Message, "nowhere.txt") || report.Error.Phase != pipe.PhasePrepare {
 		t.Errorf("got %v; the agent was told %+v", err, report.Error)
 	}
-	err, report = oneRank(t, `{"model": "x"}`, nil)
+	report, err = oneRank(t, `{"model": "x"}`, nil)
 	if exitCode(err) != exitInput || report.Error == nil || !strings.Contains(report.Error.Message, "configuration as JSON") {
 		t.Errorf("got %v; the agent was told %+v", err, report.Error)
 	}

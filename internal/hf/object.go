@@ -50,7 +50,7 @@ func parseObject(data []byte) (*object, error) {
 			return nil, fmt.Errorf("invalid JSON: a key is %v", token)
 		}
 		if len(key) > maxKeyBytes {
-			return nil, fmt.Errorf("a key is %d bytes long, more than %d: %.80q...", len(key), maxKeyBytes, key)
+			return nil, fmt.Errorf("a key is %d bytes long, more than %d; it begins with %.80q", len(key), maxKeyBytes, key)
 		}
 		if _, twice := o.values[key]; twice {
 			return nil, fmt.Errorf("key %q occurs twice", key)

@@ -19,7 +19,6 @@ type input struct {
 
 // layerCase is a layer with its arguments, and the same computation in float64.
 type layerCase struct {
-	name      string
 	inputs    []input
 	apply     func(s *Scope, in []Tensor) Tensor
 	reference func(in [][]float64) []float64

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures ddprun and prints a Markdown table; scripts/bench.sh (make bench) calls it.
 
-  bench.py --ddprun bin/ddprun --text OPTICKS [--rounds 3] [--steps 40] [--parts scaling,window,sentences]
+  bench.py --ddprun bin/ddprun --text OPTICKS [--rounds 3] [--steps 40] [--parts scaling,window,sentences,pairs]
       [--baseline hf_baseline.py] [--work DIR]
 
 All of it trains a BERT of 6 layers, hidden size 384 and 30,522 tokens from random weights on sentences of TEXT (sentences.py),
@@ -12,6 +12,7 @@ the first WARMUP steps; a ratio is the median of the rounds' ratios, so that a m
   scaling    two ranks of one thread, against the sum of two one-rank runs of one thread side by side; windows of 128
   window     one rank of two threads, against Hugging Face Trainer with two threads; windows of 128
   sentences  the same; one pass over the sentences in the order of the text, one a sample. --steps does not apply
+  pairs      the same; next-sentence prediction on pairs of sentences in the order of the text
 
 Reads ddprun's metrics.jsonl: tokens_per_second of every step (logging_steps 1), and peak_rss_mib, the VmHWM of the worker.
 --baseline names another script that takes the same options and prints the same JSON keys as hf_baseline.py.
@@ -46,7 +47,7 @@ def main():
     p.add_argument("--text", required=True)
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--steps", type=int, default=40)
-    p.add_argument("--parts", default="scaling,window,sentences")
+    p.add_argument("--parts", default="scaling,window,sentences,pairs")
     p.add_argument("--baseline", default=os.path.join(HERE, "hf_baseline.py"))
     p.add_argument("--work", help="keep the runs here; default: a temporary directory")
     a = p.parse_args()
@@ -102,7 +103,8 @@ class Bench:
         """Runs the baseline; returns (median tokens/s, peak MiB)."""
         command = [sys.executable, self.a.baseline]
         if os.path.realpath(self.a.baseline) != os.path.join(os.path.realpath(HERE), "hf_baseline.py"):
-            command += ["mlm", "--setting", "tuned"]  # the script that hf_baseline.py was made from
+            objective, options = ("nsp", options[2:]) if options[0] == "--objective" else ("mlm", options)
+            command += [objective, "--setting", "tuned"]  # the script that hf_baseline.py was made from
         process = Process(name, command + [
             "--model", self.model, "--text", self.text, "--batch", str(BATCH), "--warmup", str(WARMUP),
             "--threads", str(THREADS), *options], self.work)
@@ -175,7 +177,14 @@ def sentence_pass(bench):
         ["--order", "corpus", "--steps", str(steps)])
 
 
-PARTS = {"scaling": scaling, "window": window, "sentences": sentence_pass}
+def pairs(bench):
+    return beside_trainer(
+        bench, "pairs", "next-sentence prediction",
+        dict(objective="nsp", text_unit="file", sentence_unit="line", nsp_negatives="any", data_order="corpus", max_steps=bench.a.steps),
+        ["--objective", "nsp", "--order", "corpus", "--steps", str(bench.a.steps)])
+
+
+PARTS = {"scaling": scaling, "window": window, "sentences": sentence_pass, "pairs": pairs}
 
 
 def beside_trainer(bench, name, what, keys, options):

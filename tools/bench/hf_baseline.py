@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Hugging Face Trainer's masked-LM training, to measure ddprun beside: its best stock settings on a CPU.
+"""Hugging Face Trainer's training, to measure ddprun beside: its best stock settings on a CPU.
 
 Dynamic padding, grouping by length, fused AdamW, fp32. Two ways to give both sides the same work:
   --order corpus   the texts in the order of the file, without shuffling or grouping
-  --window N       all texts joined and cut into samples of N tokens, special tokens included
+  --window N       (mlm) all texts joined and cut into samples of N tokens, special tokens included
 
 Prints one JSON object: tokens_per_second and median_tokens_per_second (padding not counted, the first --warmup steps left
 out), padded_tokens_per_second, steps, loss per step, peak_rss_mib.
 
-  hf_baseline.py --model DIR --text FILE [--steps N] [--batch 8] [--threads N] [--max-length 512] [--order random|corpus]
+  hf_baseline.py --model DIR --text FILE [--objective mlm|nsp] [--steps N] [--batch 8] [--threads N] [--max-length 512] [--order random|corpus]
       [--window N]
 
 FILE holds one sentence a line. DIR is a model directory; without weights it is initialised at random. --steps 0 is one pass.
@@ -27,6 +27,7 @@ def parse():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--model", required=True)
     p.add_argument("--text", required=True)
+    p.add_argument("--objective", choices=["mlm", "nsp"], default="mlm")
     p.add_argument("--steps", type=int, default=20)
     p.add_argument("--warmup", type=int, default=3)
     p.add_argument("--batch", type=int, default=8)
@@ -49,7 +50,7 @@ def main():
     tf.set_seed(a.seed)
     tokenizer = tf.AutoTokenizer.from_pretrained(a.model)
     has_weights = any(f.endswith((".safetensors", ".bin")) for f in os.listdir(a.model))
-    kind = tf.AutoModelForMaskedLM
+    kind = {"mlm": tf.AutoModelForMaskedLM, "nsp": tf.AutoModelForNextSentencePrediction}[a.objective]
     model = kind.from_pretrained(a.model) if has_weights else kind.from_config(tf.AutoConfig.from_pretrained(a.model))
     rows = samples(a, tokenizer)
     steps = a.steps or -(-len(rows) // a.batch)
@@ -65,7 +66,7 @@ def main():
             dataloader_num_workers=0, remove_unused_columns=False, lr_scheduler_type="constant", optim="adamw_torch_fused",
             train_sampling_strategy="group_by_length")
         trainer_class(tf, torch, a.order)(
-            model=model, args=arguments, train_dataset=rows, data_collator=collator(torch, tokenizer, counts),
+            model=model, args=arguments, train_dataset=rows, data_collator=collator(torch, tokenizer, counts, a.objective),
             callbacks=[clock]).train()
     print(json.dumps(clock.result(a.warmup)))
 
@@ -73,6 +74,8 @@ def main():
 def samples(a, tokenizer):
     with open(a.text, encoding="utf-8") as f:
         lines = [line.strip() for line in f if line.strip()]
+    if a.objective == "nsp":
+        return pairs(a, tokenizer, lines)
     if not a.window:
         return [{"input_ids": r} for r in tokenizer(lines, truncation=True, max_length=a.max_length)["input_ids"]]
     flat = [t for r in tokenizer(lines, add_special_tokens=False)["input_ids"] for t in r]
@@ -81,7 +84,22 @@ def samples(a, tokenizer):
             for i in range(0, len(flat) - n + 1, n)]
 
 
-def collator(torch, tokenizer, counts):
+def pairs(a, tokenizer, lines):
+    """A line and the next one (class 0), or a random other one (class 1)."""
+    import random
+    draw = random.Random(a.seed)
+    rows = []
+    for i in range(len(lines) - 1):
+        label = draw.randrange(2)
+        second = lines[i + 1]
+        while label == 1 and second in (lines[i], lines[i + 1]):
+            second = draw.choice(lines)
+        e = tokenizer(lines[i], second, truncation=True, max_length=a.max_length)
+        rows.append({"input_ids": e["input_ids"], "token_type_ids": e["token_type_ids"], "labels": label})
+    return rows
+
+
+def collator(torch, tokenizer, counts, objective):
     def collate(batch):
         n = max(len(r["input_ids"]) for r in batch)
         ids = torch.full((len(batch), n), tokenizer.pad_token_id)
@@ -90,12 +108,17 @@ def collator(torch, tokenizer, counts):
             k = len(r["input_ids"])
             ids[i, :k] = torch.tensor(r["input_ids"])
             attention[i, :k] = 1
+        counts["real"] += int(attention.sum())
+        counts["padded"] += attention.numel()
+        if objective == "nsp":
+            types = torch.zeros_like(ids)
+            for i, r in enumerate(batch):
+                types[i, :len(r["token_type_ids"])] = torch.tensor(r["token_type_ids"])
+            return {"input_ids": ids, "attention_mask": attention, "token_type_ids": types, "labels": torch.tensor([r["labels"] for r in batch])}
         labels = ids.clone()
         mask = (torch.rand(ids.shape) < 0.15) & attention.bool()
         labels[~mask] = -100
         ids[mask] = tokenizer.mask_token_id
-        counts["real"] += int(attention.sum())
-        counts["padded"] += attention.numel()
         return {"input_ids": ids, "attention_mask": attention, "labels": labels}
     return collate
 
