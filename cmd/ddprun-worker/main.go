@@ -37,7 +37,7 @@ func newRootCommand() *cobra.Command {
 		RunE: func(command *cobra.Command, _ []string) error { return command.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return inputError{err} })
-	root.AddCommand(newTrainCommand(), newCheckCommand(), newEvalCommand(), newPrepareCommand(), newTokenizeCommand())
+	root.AddCommand(newTrainCommand(), newCheckCommand(), newEvalCommand(), newPrepareCommand(), newInspectCommand(), newTokenizeCommand())
 	return root
 }
 

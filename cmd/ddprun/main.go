@@ -3,7 +3,7 @@
 // linked statically, and starts in milliseconds.
 //
 //	ddprun [flags] train.yaml                 train
-//	ddprun eval, prepare, tokenize            run by ddprun-worker, which has libtorch and the tokenizers
+//	ddprun eval, prepare, inspect, tokenize   run by ddprun-worker, which has libtorch and the tokenizers
 //	ddprun version, completion, help
 //
 // Its exit codes are launch's Exit constants.

@@ -24,6 +24,7 @@ const workerName = "ddprun-worker"
 var workerCommands = []struct{ use, short string }{
 	{"eval MODEL --data FILE", "Evaluate a model; one JSON object on standard output"},
 	{"prepare train.yaml", "Turn the text into token shards ahead of time"},
+	{"inspect train.yaml", "Show samples as the model gets them, with what is hidden"},
 	{"tokenize MODEL", "Lines on standard input become token ids, one JSON object a line"},
 }
 
