@@ -19,24 +19,40 @@ type Optimizer struct {
 	groups []paramGroup
 }
 
-// paramGroup is the parameters that share a weight decay.
+// paramGroup is the parameters that share a weight decay and a scale of the learning rate.
 type paramGroup struct {
-	weightDecay                       float64
+	weightDecay, scale                float64
 	params, grads, expAvgs, expAvgSqs []torch.Tensor
 }
 
-// NewOptimizer returns an optimizer that has done steps steps already (0 for a new run).
-func NewOptimizer(p *Params, config AdamWConfig, steps int64) *Optimizer {
-	o := &Optimizer{config: config, step: steps, groups: []paramGroup{{weightDecay: config.WeightDecay}, {weightDecay: 0}}}
+// NewOptimizer returns an optimizer that has done steps steps already (0 for a new run). scales, one for each parameter, multiply the learning
+// rate; nil: all are 1.
+func NewOptimizer(p *Params, config AdamWConfig, scales []float64, steps int64) *Optimizer {
+	o := &Optimizer{config: config, step: steps}
 	for i, x := range p.list {
-		g := &o.groups[0]
+		weightDecay, scale := config.WeightDecay, 1.0
 		if !Decays(x.Name) {
-			g = &o.groups[1]
+			weightDecay = 0
 		}
+		if scales != nil {
+			scale = scales[i]
+		}
+		g := o.group(weightDecay, scale)
 		g.params, g.grads = append(g.params, p.params[i]), append(g.grads, p.grads[i])
 		g.expAvgs, g.expAvgSqs = append(g.expAvgs, p.expAvgs[i]), append(g.expAvgSqs, p.expAvgSqs[i])
 	}
 	return o
+}
+
+// group returns the group with these settings, which may be a new one.
+func (o *Optimizer) group(weightDecay, scale float64) *paramGroup {
+	for i := range o.groups {
+		if g := &o.groups[i]; g.weightDecay == weightDecay && g.scale == scale {
+			return g
+		}
+	}
+	o.groups = append(o.groups, paramGroup{weightDecay: weightDecay, scale: scale})
+	return &o.groups[len(o.groups)-1]
 }
 
 // Step updates the parameters from their gradients.
@@ -44,7 +60,7 @@ func (o *Optimizer) Step(learningRate float64) error {
 	o.step++
 	for _, g := range o.groups {
 		err := torch.FusedAdamW(g.params, g.grads, g.expAvgs, g.expAvgSqs, o.step, torch.AdamW{
-			LearningRate: learningRate, Beta1: o.config.Beta1, Beta2: o.config.Beta2, Eps: o.config.Eps, WeightDecay: g.weightDecay})
+			LearningRate: learningRate * g.scale, Beta1: o.config.Beta1, Beta2: o.config.Beta2, Eps: o.config.Eps, WeightDecay: g.weightDecay})
 		if err != nil {
 			return err
 		}

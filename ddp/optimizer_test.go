@@ -70,7 +70,7 @@ func TestOptimizerEqualsAdamWInFloat64(t *testing.T) {
 		}
 		reference = append(reference, r)
 	}
-	o := NewOptimizer(p, config, 0)
+	o := NewOptimizer(p, config, nil, 0)
 	const steps = 50
 	for step := range steps {
 		lr := 1e-2 * Schedule{Type: "linear", WarmupSteps: 5, TotalSteps: steps}.Factor(int64(step)+1)
@@ -106,7 +106,7 @@ func TestOptimizerEqualsAdamWInFloat64(t *testing.T) {
 	t.Logf("at most %.1e off after %d steps", worst, steps)
 }
 
-// Parameters stepped one by one, by an optimizer that goes on from a saved count, come out bit for bit as those stepped in groups.
+// Parameters stepped one by one, by an optimizer that goes on from a saved count, each with its learning rate, come out bit for bit as those stepped in groups.
 func TestOptimizerGroupingAndResumingKeepBits(t *testing.T) {
 	config := AdamWConfig{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.01}
 	together, apart := newTestParams(t, testList), newTestParams(t, testList)
@@ -114,12 +114,16 @@ func TestOptimizerGroupingAndResumingKeepBits(t *testing.T) {
 		fillNormal(s.Value, uint64(i))
 		copy(apart.States()[i].Value, s.Value)
 	}
-	o := NewOptimizer(together, config, 0)
+	var scales []float64 // of the learning rate: 1, 1/2, 1/4 in turn
+	for i := range testList {
+		scales = append(scales, math.Pow(0.5, float64(i%3)))
+	}
+	o := NewOptimizer(together, config, scales, 0)
 	for step := range int64(4) {
 		for i, x := range testList {
 			fillNormal(gradOf(together, i), uint64(step)<<8|uint64(i))
 			copy(gradOf(apart, i), gradOf(together, i))
-			a := torch.AdamW{LearningRate: 1e-3, Beta1: config.Beta1, Beta2: config.Beta2, Eps: config.Eps}
+			a := torch.AdamW{LearningRate: 1e-3 * scales[i], Beta1: config.Beta1, Beta2: config.Beta2, Eps: config.Eps}
 			if Decays(x.Name) {
 				a.WeightDecay = config.WeightDecay
 			}
@@ -128,7 +132,7 @@ func TestOptimizerGroupingAndResumingKeepBits(t *testing.T) {
 			}
 		}
 		if step == 2 {
-			o = NewOptimizer(together, config, o.Steps())
+			o = NewOptimizer(together, config, scales, o.Steps())
 		}
 		if err := o.Step(1e-3); err != nil {
 			t.Fatal(err)

@@ -6,7 +6,7 @@
 //
 //	text files --Prepare--> <dir>/<digest>/{index.json, shard-*.bin}
 //	           --Open-----> Corpus            memory-mapped, a shard on first use
-//	           --Samples--> Samples           windows, sentences or documents; random access
+//	           --Samples--> Samples           windows, sentences, documents or pairs; random access
 //	           --Order----> sample numbers    (epoch, step, lane) -> a micro-batch
 //
 // Shards hold the text's structure (documents, sentences, words) and never the

@@ -85,6 +85,9 @@ type Config struct {
 	AdamBeta2 float64 `json:"adam_beta2"`
 	// AdamW's term for numerical stability, above 0.
 	AdamEpsilon float64 `json:"adam_epsilon"`
+	// Layer-wise decay of the learning rate: a layer's is this share of that of the layer above it. The heads learn at the full rate, the
+	// embeddings at the lowest. 1: all alike. (A name of ddprun.)
+	LayerwiseLRDecay float64 `json:"layerwise_lr_decay"`
 	// Largest global norm of the gradient; a longer gradient is scaled down to it. 0: no clipping.
 	MaxGradNorm float64 `json:"max_grad_norm"`
 	// Steps in a row with a loss or gradient that is not finite after which the run ends. Each such step is skipped
@@ -188,6 +191,7 @@ func Default() *Config {
 		AdamBeta1:                 0.9,
 		AdamBeta2:                 0.999,
 		AdamEpsilon:               1e-8,
+		LayerwiseLRDecay:          1,
 		MaxGradNorm:               1,
 		MaxNonfiniteSteps:         3,
 		Seed:                      42,

@@ -82,6 +82,7 @@ func (c *Config) checkOptimizer(k *checker) {
 	decay("adam_beta1", c.AdamBeta1)
 	decay("adam_beta2", c.AdamBeta2)
 	k.number("adam_epsilon", c.AdamEpsilon, c.AdamEpsilon > 0, "above 0")
+	k.number("layerwise_lr_decay", c.LayerwiseLRDecay, c.LayerwiseLRDecay > 0 && c.LayerwiseLRDecay <= 1, "above 0 and at most 1")
 	notNegative("max_grad_norm", c.MaxGradNorm)
 	k.size("max_nonfinite_steps", c.MaxNonfiniteSteps, 1)
 	k.steps("warmup_steps", c.WarmupSteps)

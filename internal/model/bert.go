@@ -142,7 +142,8 @@ func (m *bert) makeSpecs() []Spec {
 	c, f := m.c, m.f
 	h, v := int64(c.hidden), int64(c.vocab)
 	var specs []Spec
-	add := func(name string, init Init, shape ...int64) { specs = append(specs, Spec{name, shape, init}) }
+	depth := 0
+	add := func(name string, init Init, shape ...int64) { specs = append(specs, Spec{name, shape, init, depth}) }
 	normal := Init{Std: c.initRange, ZeroRow: -1}
 	linear := func(name string, out, in int64) {
 		add(name+".weight", normal, out, in)
@@ -162,6 +163,7 @@ func (m *bert) makeSpecs() []Spec {
 	norm(f.embeddings() + "LayerNorm")
 	for i := range c.layers {
 		p := f.layer(i)
+		depth++
 		linear(p+"attention.self.query", h, h)
 		linear(p+"attention.self.key", h, h)
 		linear(p+"attention.self.value", h, h)
@@ -171,6 +173,7 @@ func (m *bert) makeSpecs() []Spec {
 		linear(p+"output.dense", h, int64(c.intermediate))
 		norm(p + "output.LayerNorm")
 	}
+	depth++
 	if m.heads.Pairs {
 		linear(f.pooler(), h, h)
 	}

@@ -11,11 +11,13 @@ import (
 	"github.com/ddprun/ddprun/objectives"
 )
 
-// Spec is one parameter: its state-dict key, its shape, and how it begins when a checkpoint lacks it.
+// Spec is one parameter: its state-dict key, its shape, how it begins when a checkpoint lacks it, and how deep it lies: the embeddings at 0, the
+// layers at 1, 2, ..., the heads after the last of them.
 type Spec struct {
 	Name  string
 	Shape []int64
 	Init  Init
+	Depth int
 }
 
 // Numel returns the number of elements.

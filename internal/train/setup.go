@@ -2,6 +2,7 @@ package train
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"strings"
 	"time"
@@ -77,7 +78,8 @@ func (r *rank) setUp(start beginning) (err error) {
 		return mark(ErrInput, err)
 	}
 	var list []ddp.Param
-	for _, s := range r.model.Specs() {
+	specs := r.model.Specs()
+	for _, s := range specs {
 		list = append(list, ddp.Param{Name: s.Name, Shape: s.Shape})
 	}
 	if r.params, err = ddp.NewParams(list, r.data); err != nil {
@@ -93,9 +95,23 @@ func (r *rank) setUp(start beginning) (err error) {
 	if err != nil {
 		return mark(ErrInput, err)
 	}
-	r.opt = ddp.NewOptimizer(r.params, ddp.AdamWConfig{Beta1: c.AdamBeta1, Beta2: c.AdamBeta2, Eps: c.AdamEpsilon, WeightDecay: c.WeightDecay}, steps)
+	r.opt = ddp.NewOptimizer(r.params, ddp.AdamWConfig{Beta1: c.AdamBeta1, Beta2: c.AdamBeta2, Eps: c.AdamEpsilon, WeightDecay: c.WeightDecay},
+		layerwise(specs, c.LayerwiseLRDecay), steps)
 	r.reduce, err = ddp.NewReducer(r.params, r.data, int64(c.DDPBucketCapMiB)<<20)
 	return err
+}
+
+// layerwise returns what the learning rate of each parameter is multiplied with: decay once for each layer above it, so 1 for the heads.
+func layerwise(specs []model.Spec, decay float64) []float64 {
+	top := 0
+	for _, s := range specs {
+		top = max(top, s.Depth)
+	}
+	scales := make([]float64, len(specs))
+	for i, s := range specs {
+		scales[i] = math.Pow(decay, float64(top-s.Depth))
+	}
+	return scales
 }
 
 // loadModel fills the parameters from the model directory; one without weights begins at random.

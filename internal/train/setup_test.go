@@ -56,6 +56,34 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+func TestLayerwise(t *testing.T) {
+	r := oneRank(t, newJob(t, settings(t, "../model/testdata/bert-mlm-nsp", "objective=mlm+nsp"), 8))
+	want := map[string]float64{
+		"bert.embeddings.word_embeddings.weight":           0.125,
+		"bert.embeddings.LayerNorm.bias":                   0.125,
+		"bert.encoder.layer.0.attention.self.query.weight": 0.25,
+		"bert.encoder.layer.1.output.LayerNorm.weight":     0.5,
+		"bert.pooler.dense.weight":                         1,
+		"cls.predictions.transform.dense.bias":             1,
+		"cls.seq_relationship.weight":                      1,
+	}
+	specs := r.model.Specs()
+	for i, scale := range layerwise(specs, 0.5) {
+		if x, asked := want[specs[i].Name]; asked && x != scale {
+			t.Errorf("%s: %v, want %v", specs[i].Name, scale, x)
+		}
+		delete(want, specs[i].Name)
+	}
+	if len(want) > 0 {
+		t.Errorf("the model lacks %v", want)
+	}
+	for i, scale := range layerwise(specs, 1) {
+		if scale != 1 {
+			t.Errorf("%s: %v without decay", specs[i].Name, scale)
+		}
+	}
+}
+
 // A directory whose name a pattern would misread has its weights found.
 func TestWeightsInADirectoryWithBrackets(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "[v1]")
