@@ -41,7 +41,7 @@ func backwardOf(p *Params, seed uint64, before func()) error {
 		x := s.EmbeddingSum(w[0], torch.Tensor{}, torch.Tensor{}, s.FromInt64s(ids), torch.Tensor{}, torch.Tensor{}, -1)
 		x = s.Linear(x, w[2], w[3])
 		x = s.Linear(x, w[1], torch.Tensor{})
-		loss := s.LinearCrossEntropy(x, w[0], torch.Tensor{}, s.FromInt64s(labels))
+		loss := s.LinearCrossEntropy(x, w[0], torch.Tensor{}, s.FromInt64s(labels), 0)
 		if before != nil {
 			before()
 		}

@@ -46,6 +46,9 @@ type Config struct {
 	RandomReplaceProb float64 `json:"random_replace_prob"`
 	// Select whole words instead of single tokens.
 	WholeWordMask bool `json:"whole_word_mask"`
+	// Share of each target that is spread over all tokens or classes, in training and evaluation alike, as Trainer's LabelSmoother does it; 0 to
+	// below 1. A perplexity is then one of the smoothed loss.
+	LabelSmoothingFactor float64 `json:"label_smoothing_factor"`
 	// Longest sample in tokens, special tokens included. 0: what the model's position embeddings allow.
 	MaxSeqLength int `json:"max_seq_length" cfg:"null"`
 

@@ -62,6 +62,7 @@ func (c *Config) checkObjectiveAndBatches(k *checker) {
 	k.number("mlm_probability", c.MLMProbability, c.MLMProbability > 0 && c.MLMProbability <= 1, "above 0 and at most 1")
 	share("mask_replace_prob", c.MaskReplaceProb)
 	share("random_replace_prob", c.RandomReplaceProb)
+	k.number("label_smoothing_factor", c.LabelSmoothingFactor, c.LabelSmoothingFactor >= 0 && c.LabelSmoothingFactor < 1, "at least 0 and below 1")
 	k.size("max_seq_length", c.MaxSeqLength, 0)
 	k.size("per_device_train_batch_size", c.PerDeviceTrainBatchSize, 1)
 	k.size("per_device_eval_batch_size", c.PerDeviceEvalBatchSize, 1)

@@ -14,10 +14,10 @@ func (m *bert) Losses(s *torch.Scope, b *objectives.Batch, p Pass) []Term {
 	tokensMH, pairsPH := m.transformed(s, b, p)
 	var terms []Term
 	if m.heads.Tokens {
-		terms = append(terms, m.term(s, tokensMH, m.decoder(), m.params[m.f.bias], b.Labels))
+		terms = append(terms, m.term(s, p, tokensMH, m.decoder(), m.params[m.f.bias], b.Labels))
 	}
 	if m.heads.Pairs {
-		term := m.term(s, pairsPH, m.params[pairClassifier+".weight"], m.params[pairClassifier+".bias"], b.PairLabels)
+		term := m.term(s, p, pairsPH, m.params[pairClassifier+".weight"], m.params[pairClassifier+".bias"], b.PairLabels)
 		if !p.Train && term.Count > 0 {
 			for i, class := range s.ArgMax(m.linear(s, pairClassifier, pairsPH)).Int64s() {
 				if class == b.PairLabels[i] {
@@ -30,11 +30,11 @@ func (m *bert) Losses(s *torch.Scope, b *objectives.Batch, p Pass) []Term {
 	return terms
 }
 
-func (m *bert) term(s *torch.Scope, x, w, bias torch.Tensor, labels []int64) Term {
+func (m *bert) term(s *torch.Scope, p Pass, x, w, bias torch.Tensor, labels []int64) Term {
 	if len(labels) == 0 {
 		return Term{}
 	}
-	return Term{Sum: s.LinearCrossEntropy(x, w, bias, s.FromInt64s(labels)), Count: int64(len(labels))}
+	return Term{Sum: s.LinearCrossEntropy(x, w, bias, s.FromInt64s(labels), p.LabelSmoothing), Count: int64(len(labels))}
 }
 
 // Logits returns [M, V] and [P, 2].

@@ -175,6 +175,11 @@ func checkGolden(t *testing.T, dir string, g golden) {
 			}
 			loss = s.Add(loss, s.MulScalar(term.Sum, 1/float64(term.Count)))
 		}
+		smoothed := 0.0
+		for _, term := range m.Losses(s, b, Pass{LabelSmoothing: 0.1}) {
+			smoothed += term.Sum.Value() / float64(term.Count)
+		}
+		closeTo(t, "smoothed loss", []float32{float32(smoothed)}, g.floats("smoothed_loss"), 1e-4)
 		closeTo(t, "mean loss", []float32{float32(loss.Value())}, g.floats("loss_mean"), 1e-4)
 		loss.Backward()
 		checkGradients(t, m, grads, g)

@@ -45,8 +45,9 @@ type Term struct {
 
 // Pass says what a forward pass is for. The zero Pass is evaluation: nothing is dropped.
 type Pass struct {
-	Train   bool
-	Dropout torch.DropoutKey // Seed, Step and Lane; the model sets Site
+	Train          bool
+	Dropout        torch.DropoutKey // Seed, Step and Lane; the model sets Site
+	LabelSmoothing float64          // share of each target that is spread over all classes
 }
 
 // Model is a network with its heads. It is not safe for concurrent use.

@@ -64,10 +64,11 @@ func (s *Scope) Attention(q, k, v Tensor, queries, keys []int32, heads int, scal
 }
 
 // LinearCrossEntropy returns the sum over M of the cross-entropy of x w^T + b against labels, for x [M, H], w [V, H], b [V] or no
-// tensor, labels [M] Int64. The logits exist once, in a buffer that becomes their gradient.
-func (s *Scope) LinearCrossEntropy(x, w, b, labels Tensor) Tensor {
+// tensor, labels [M] Int64. Of a target, the share smoothing is spread over all V (Szegedy et al., "Rethinking the Inception Architecture", 2016);
+// 0: none. The logits exist once, in a buffer that becomes their gradient.
+func (s *Scope) LinearCrossEntropy(x, w, b, labels Tensor, smoothing float64) Tensor {
 	var out C.dt_tensor
-	err := C.dt_linear_cross_entropy(x.shim(), w.shim(), b.shim(), labels.shim(), &out)
+	err := C.dt_linear_cross_entropy(x.shim(), w.shim(), b.shim(), labels.shim(), C.double(smoothing), &out)
 	return s.ownShim("linear_cross_entropy", out, err)
 }
 

@@ -270,18 +270,20 @@ func TestLinearCrossEntropyGradients(t *testing.T) {
 		labels[i] = random.Int64N(v)
 	}
 	inputs := []input{{"x", []int64{m, h}, normal(random, 1, m, h)}, {"w", []int64{v, h}, normal(random, 0.5, v, h)}, {"b", []int64{v}, normal(random, 1, v)}}
-	for _, bias := range []bool{true, false} {
-		c := layerCase{inputs: inputs[:2], threadsShow: true,
-			apply: func(s *Scope, in []Tensor) Tensor {
-				return s.LinearCrossEntropy(in[0], in[1], append(in, Tensor{})[2], s.FromInt64s(labels))
-			},
-			reference: func(in [][]float64) []float64 {
-				return []float64{refCrossEntropy(refLinear(matrixOf(in[0], h), matrixOf(in[1], h), append(in, nil)[2]), labels)}
-			}}
-		if bias {
-			c.inputs = inputs
+	for _, smoothing := range []float64{0, 0.1} {
+		for _, bias := range []bool{true, false} {
+			c := layerCase{inputs: inputs[:2], threadsShow: true,
+				apply: func(s *Scope, in []Tensor) Tensor {
+					return s.LinearCrossEntropy(in[0], in[1], append(in, Tensor{})[2], s.FromInt64s(labels), smoothing)
+				},
+				reference: func(in [][]float64) []float64 {
+					return []float64{refCrossEntropy(refLinear(matrixOf(in[0], h), matrixOf(in[1], h), append(in, nil)[2]), labels, smoothing)}
+				}}
+			if bias {
+				c.inputs = inputs
+			}
+			t.Run(fmt.Sprint("bias ", bias, ", smoothing ", smoothing), c.check)
 		}
-		t.Run(fmt.Sprint("bias ", bias), c.check)
 	}
 }
 
@@ -301,7 +303,7 @@ func TestNonFinitePropagates(t *testing.T) {
 			return s.Attention(x, x, x, []int32{0, n}, []int32{0, n}, 2, 1, 0.1, DropoutKey{})
 		},
 		"cross-entropy": func(s *Scope, x Tensor) Tensor {
-			return s.LinearCrossEntropy(x, s.FromFloat32s(square.values, h, h), Tensor{}, s.FromInt64s(make([]int64, n)))
+			return s.LinearCrossEntropy(x, s.FromFloat32s(square.values, h, h), Tensor{}, s.FromInt64s(make([]int64, n)), 0)
 		},
 	}
 	for name, layer := range layers {
@@ -360,7 +362,7 @@ func TestEmptyMicroBatch(t *testing.T) {
 		y = s.Attention(y, y, y, []int32{0}, []int32{0}, 2, 1, 0.1, key)
 		y = s.Dropout(y, 0.1, key)
 		y = s.DropoutAddLayerNorm(y, x, scale, bias, 1e-5, 0.1, key)
-		loss := s.LinearCrossEntropy(s.IndexSelect(y, none), table, Tensor{}, none)
+		loss := s.LinearCrossEntropy(s.IndexSelect(y, none), table, Tensor{}, none, 0)
 		if loss.Value() != 0 {
 			t.Errorf("the loss of nothing is %v", loss.Value())
 		}

@@ -12,8 +12,14 @@
 namespace ddprun {
 namespace {
 
-// A row of logits -> probabilities, less one at the label; returns the row's loss.
-DDPRUN_CLONES float cross_entropy_row(float* row, int64_t n, int64_t label) {
+// A row of logits -> probabilities less the target's, which are 1 - smoothing at the label and smoothing / n everywhere; returns the row's loss.
+DDPRUN_CLONES float cross_entropy_row(float* row, int64_t n, int64_t label, float smoothing) {
+  float mean = 0;
+  if (smoothing > 0) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += row[i];
+    mean = static_cast<float>(sum / n);
+  }
   float best[16];
   for (int l = 0; l < 16; l++) best[l] = -INFINITY;
   int64_t k = 0;
@@ -33,14 +39,15 @@ DDPRUN_CLONES float cross_entropy_row(float* row, int64_t n, int64_t label) {
   for (; k < n; k++) sum += row[k] = vexp(row[k] - top);
   for (int l = 0; l < 16; l++) sum += acc[l];
   const float inv = 1.0f / sum;
-  for (k = 0; k < n; k++) row[k] *= inv;
-  row[label] -= 1.0f;
-  return top + std::log(sum) - at_label;
+  const float share = smoothing / n;
+  for (k = 0; k < n; k++) row[k] = row[k] * inv - share;
+  row[label] -= 1.0f - smoothing;
+  return top + std::log(sum) - at_label + smoothing * (at_label - mean);
 }
 
 struct LinearCrossEntropy : Function<LinearCrossEntropy> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& w, const MaybeTensor& b,
-                            const at::Tensor& labels) {
+                            const at::Tensor& labels, double smoothing) {
     at::AutoDispatchBelowADInplaceOrView below;
     at::Tensor logits = at::linear(x, w, b);
     const int64_t m = logits.size(0), v = logits.size(1);
@@ -49,7 +56,7 @@ struct LinearCrossEntropy : Function<LinearCrossEntropy> {
     float* p = logits.mutable_data_ptr<float>();
     std::vector<float> losses(m);
     at::parallel_for(0, m, 1, [&](int64_t lo, int64_t hi) {
-      for (int64_t i = lo; i < hi; i++) losses[i] = cross_entropy_row(p + i * v, v, label[i]);
+      for (int64_t i = lo; i < hi; i++) losses[i] = cross_entropy_row(p + i * v, v, label[i], smoothing);
     });
     double sum = 0;
     for (float l : losses) sum += l;
@@ -69,7 +76,7 @@ struct LinearCrossEntropy : Function<LinearCrossEntropy> {
     if (dw) dw.target.addmm_(dlogits.t(), x, 1, g);
     if (db) db.target.add_(dlogits.sum(0), g);
     ctx->saved_data.clear();
-    return {dx, dw.result(), db.result(), at::Tensor()};
+    return {dx, dw.result(), db.result(), at::Tensor(), at::Tensor()};
   }
 };
 
@@ -80,12 +87,12 @@ struct LinearCrossEntropy : Function<LinearCrossEntropy> {
 extern "C" {
 
 // x [M, H], w [V, H], b [V] or none, labels [M] -> the sum of the M losses.
-dt_error dt_linear_cross_entropy(dt_tensor x, dt_tensor w, dt_tensor b, dt_tensor labels, dt_tensor* out) {
+dt_error dt_linear_cross_entropy(dt_tensor x, dt_tensor w, dt_tensor b, dt_tensor labels, double smoothing, dt_tensor* out) {
   return guard([&] {
     const at::Tensor &xt = T(x), &lt = T(labels);
     TORCH_CHECK(xt.dim() == 2 && xt.is_cpu() && xt.scalar_type() == at::kFloat, "cross-entropy: want a float matrix on the CPU, got ", xt.sizes());
     TORCH_CHECK(lt.dim() == 1 && lt.scalar_type() == at::kLong && lt.numel() == xt.size(0), "cross-entropy: ", lt.numel(), " labels for ", xt.size(0), " rows");
-    *out = give(LinearCrossEntropy::apply(xt.contiguous(), T(w), maybe(b), lt.contiguous()));
+    *out = give(LinearCrossEntropy::apply(xt.contiguous(), T(w), maybe(b), lt.contiguous(), smoothing));
   });
 }
 

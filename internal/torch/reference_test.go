@@ -115,7 +115,7 @@ func refAttention(q, k, v matrix, queries, keys []int32, heads int, scale float6
 	return out
 }
 
-func refCrossEntropy(logits matrix, labels []int64) float64 {
+func refCrossEntropy(logits matrix, labels []int64, smoothing float64) float64 {
 	sum := 0.0
 	for i, row := range logits {
 		top, total := math.Inf(-1), 0.0
@@ -125,7 +125,11 @@ func refCrossEntropy(logits matrix, labels []int64) float64 {
 		for _, x := range row {
 			total += math.Exp(x - top)
 		}
-		sum += top + math.Log(total) - row[labels[i]]
+		logTotal := top + math.Log(total)
+		sum += (1 - smoothing) * (logTotal - row[labels[i]])
+		for _, x := range row {
+			sum += smoothing / float64(len(row)) * (logTotal - x)
+		}
 	}
 	return sum
 }

@@ -141,7 +141,7 @@ func trainingStep(s *Scope, table, w, scale, bias Tensor) {
 		return s.Dropout(s.Attention(z, z, z, []int32{0, 2, 6}, []int32{0, 2, 6}, 2, 1, 0.1, key), 0.1, key)
 	})
 	y = s.DropoutAddLayerNorm(y, x, scale, bias, 1e-5, 0.1, key)
-	s.MulScalar(s.LinearCrossEntropy(y, table, Tensor{}, ids), 0.5).Backward()
+	s.MulScalar(s.LinearCrossEntropy(y, table, Tensor{}, ids, 0), 0.5).Backward()
 }
 
 // Neither tensors nor the process grow over many steps.

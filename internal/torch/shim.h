@@ -63,7 +63,7 @@ dt_error dt_dropout_add_layer_norm(dt_tensor x, dt_tensor residual, dt_tensor w,
                                    dt_key key, dt_tensor *out);
 dt_error dt_attention(dt_tensor q, dt_tensor k, dt_tensor v, const int32_t *queries, const int32_t *keys, int nsamples,
                       int heads, double scale, double p, dt_key key, dt_tensor *out);
-dt_error dt_linear_cross_entropy(dt_tensor x, dt_tensor w, dt_tensor b, dt_tensor labels, dt_tensor *out);
+dt_error dt_linear_cross_entropy(dt_tensor x, dt_tensor w, dt_tensor b, dt_tensor labels, double smoothing, dt_tensor *out);
 void dt_philox_block(uint64_t seed, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t *out4);
 
 #ifdef __cplusplus

@@ -46,7 +46,7 @@ func TestShimRefusesBadShapes(t *testing.T) {
 			s.DropoutAddLayerNorm(s.Zeros(Float32, 4, 6), Tensor{}, s.Zeros(Float32, 5), s.Zeros(Float32, 5), 1e-5, 0, DropoutKey{})
 		},
 		"linear_cross_entropy": func(s *Scope) {
-			s.LinearCrossEntropy(s.Zeros(Float32, 1, 2), s.Zeros(Float32, 3, 2), Tensor{}, s.FromInt64s([]int64{3}))
+			s.LinearCrossEntropy(s.Zeros(Float32, 1, 2), s.Zeros(Float32, 3, 2), Tensor{}, s.FromInt64s([]int64{3}), 0)
 		},
 		"view": func(s *Scope) { s.View(s.Zeros(Float32, 4), 2, 3) },
 	}

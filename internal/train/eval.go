@@ -88,7 +88,7 @@ func (e *evalSums) add(x evalSums) {
 func (r *rank) evaluateBatch(batch *objectives.Batch) (sums []evalSums, err error) {
 	err = torch.Do(func(s *torch.Scope) error {
 		torch.NoGrad(func() {
-			for _, term := range r.model.Losses(s, batch, model.Pass{}) {
+			for _, term := range r.model.Losses(s, batch, model.Pass{LabelSmoothing: r.job.Config.LabelSmoothingFactor}) {
 				sum := evalSums{count: float64(term.Count), correct: float64(term.Correct)}
 				if term.Count > 0 {
 					sum.loss = term.Sum.Value()

@@ -61,7 +61,7 @@ func (r *rank) step(in *stepInput, learningRate float64) (stepOutcome, error) {
 		if i == len(batches)-1 {
 			r.reduce.Begin()
 		}
-		pass := model.Pass{Train: true, Dropout: torch.DropoutKey{Seed: uint64(r.job.Config.Seed), Step: uint32(in.step), Lane: uint16(lanes[i])}}
+		pass := model.Pass{Train: true, LabelSmoothing: r.job.Config.LabelSmoothingFactor, Dropout: torch.DropoutKey{Seed: uint64(r.job.Config.Seed), Step: uint32(in.step), Lane: uint16(lanes[i])}}
 		err := torch.Do(func(s *torch.Scope) error {
 			loss := s.Zeros(torch.Float32)
 			for i, term := range r.model.Losses(s, b, pass) {

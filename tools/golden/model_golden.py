@@ -10,6 +10,7 @@ A golden file holds, for one micro-batch (legend: N tokens, S samples, M labelle
   pair_logits [P, 2] f32                  of the pairs
   last_hidden_state [N, H] f32            the encoder's output at every position
   loss_sum, loss_mean [1] f32             cross entropy over the M labelled tokens
+  smoothed_loss [1] f32                   the mean by Trainer's LabelSmoother with 0.1, in place of each cross entropy
   pair_loss_sum [1] f32                   cross entropy over the P pairs; loss_mean is then the sum of both means
   grad.<parameter> f32                    of loss_mean, one for each parameter; a tied one once, under its first name
 
@@ -137,6 +138,10 @@ def reference(model, batch):
     out = fields(batch)
     out.update({name: x for name, x in (("logits", tokens), ("pair_logits", pairs)) if x is not None})
     out.update({name: x.reshape(1) for name, x in sums.items()}, last_hidden_state=hidden, loss_mean=loss_mean.reshape(1))
+    from transformers.trainer_pt_utils import LabelSmoother
+    smooth = LabelSmoother(epsilon=0.1)
+    out["smoothed_loss"] = sum(smooth({"logits": x[None]}, labels[None]) for x, labels in (
+        (tokens, batch["labels"]), (pairs, batch["pair_labels"])) if x is not None).reshape(1)
     for name, parameter in model.named_parameters():
         out["grad." + name] = parameter.grad.clone()
     return out
