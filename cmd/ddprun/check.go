@@ -16,7 +16,10 @@ import (
 
 // architectures are the classes of transformers whose weights internal/model takes, by model_type.
 var architectures = map[string][]string{
-	"bert": {"BertForMaskedLM", "BertForPreTraining", "BertModel"},
+	"bert":        {"BertForMaskedLM", "BertForNextSentencePrediction", "BertForPreTraining", "BertModel"},
+	"roberta":     {"RobertaForMaskedLM", "RobertaModel"},
+	"xlm-roberta": {"XLMRobertaForMaskedLM", "XLMRobertaModel"},
+	"camembert":   {"CamembertForMaskedLM", "CamembertModel"},
 }
 
 // checkInput checks what the configuration names, as far as that needs neither libtorch nor a tokenizer.

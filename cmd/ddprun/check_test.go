@@ -1,9 +1,14 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/ddprun/ddprun/internal/hf"
 )
 
 func TestCheckModel(t *testing.T) {
@@ -36,6 +41,39 @@ func TestCheckModel(t *testing.T) {
 		err := checkModel("model")
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+// What the worker trains is not refused here: every directory that internal/model is tested with, and the class that its checkpoints bear.
+func TestCheckModelTakesWhatTheWorkerTrains(t *testing.T) {
+	goldens, err := filepath.Glob("../../internal/model/testdata/*/golden.safetensors")
+	if err != nil || len(goldens) < 17 {
+		t.Fatalf("found %d models, %v", len(goldens), err)
+	}
+	for _, golden := range goldens {
+		dir := filepath.Dir(golden)
+		if err := checkModel(dir); err != nil {
+			t.Error(err)
+		}
+		c, err := hf.ReadConfig(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		family, err := c.ModelType()
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := os.ReadFile(filepath.Join(dir, "expected.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var expected struct{ Architecture string }
+		if err := json.Unmarshal(raw, &expected); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains(architectures[family], expected.Architecture) {
+			t.Errorf("%s: a checkpoint of it, a %s, would be refused", dir, expected.Architecture)
 		}
 	}
 }
