@@ -91,9 +91,9 @@ func (r *rankProcess) train(ctx context.Context, stderr io.Writer) (train.Result
 	if err != nil {
 		return train.Result{}, err
 	}
-	defer t.tok.Close()
 	r.beat(train.Phase(pipe.PhasePrepare), 0, 0)
 	data, err := t.openCorpora(ctx, c, shardsDir(c), log)
+	t.tok.Close() // training needs its memory, not its words
 	defer data.close()
 	if err != nil {
 		return train.Result{}, err

@@ -1,5 +1,9 @@
 // Memory, gradients and threads: the calls that libtch lacks or does with an extra copy.
 #pragma once
+#include <malloc.h>
+
+#include <climits>
+
 #include "shim_internal.h"
 
 #include <ATen/Version.h>
@@ -14,6 +18,14 @@ extern "C" {
 dt_error dt_zeros(const int64_t* dims, int ndims, int scalar_type, dt_tensor* out) {
   return guard([&] {
     *out = give(at::zeros(at::IntArrayRef(dims, ndims), at::TensorOptions().dtype(static_cast<at::ScalarType>(scalar_type))));
+  });
+}
+
+dt_error dt_tune_allocator(void) {
+  return guard([&] {
+    const bool ok = mallopt(M_MMAP_THRESHOLD, 4 << 20) && mallopt(M_TRIM_THRESHOLD, INT_MAX);
+    TORCH_CHECK(ok, "mallopt refuses");
+    malloc_trim(0);
   });
 }
 

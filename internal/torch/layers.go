@@ -50,17 +50,70 @@ func (s *Scope) DropoutAddLayerNorm(x, residual, w, b Tensor, eps, p float64, ke
 	return s.ownShim("layer_norm", out, err)
 }
 
+// DropoutAddRMSNorm returns sum = residual + dropout(x) and its RMS norm (Zhang and Sennrich, 2019) with the weights w [H], both [N, H];
+// residual may be no tensor.
+func (s *Scope) DropoutAddRMSNorm(x, residual, w Tensor, eps, p float64, key DropoutKey) (sum, normed Tensor) {
+	var c, out C.dt_tensor
+	err := C.dt_dropout_add_rms_norm(x.shim(), residual.shim(), w.shim(), C.double(eps), C.double(p), key.c(), &c, &out)
+	return s.ownShim("rms_norm", c, err), s.ownShim("rms_norm", out, nil)
+}
+
+// Activation is an elementwise function.
+type Activation int
+
+// The activations of DropoutActivation; GeluTanh is what Hugging Face calls gelu_new.
+const (
+	Relu Activation = iota
+	Gelu
+	GeluTanh
+	Silu
+)
+
+// DropoutActivation returns dropout(activation(x) gate) for x and gate [N, I]; gate may be no tensor (Shazeer, "GLU Variants", 2020).
+func (s *Scope) DropoutActivation(x, gate Tensor, activation Activation, p float64, key DropoutKey) Tensor {
+	var out C.dt_tensor
+	err := C.dt_dropout_activation(x.shim(), gate.shim(), C.int(activation), C.double(p), key.c(), &out)
+	return s.ownShim("activation", out, err)
+}
+
 // Attention returns softmax(scale q k^T) v a sample and head, with dropout p on the probabilities, as [Q, H]. q is [Q, H], k and v are
 // [K, H], heads side by side. Samples lie back to back: queries and keys (S+1 each, from 0 to Q and K) say where they start. Where
 // every token asks, both are the same.
 func (s *Scope) Attention(q, k, v Tensor, queries, keys []int32, heads int, scale, p float64, key DropoutKey) Tensor {
+	return s.PositionedAttention(q, k, v, queries, keys, heads, scale, Positioning{}, p, key)
+}
+
+// Positioning is what an attention knows of its tokens' order. A sample's queries are the last of its keys.
+type Positioning struct {
+	Causal bool // a query sees itself and the keys before it
+	// Table [buckets, heads], or no tensor, is added to the scores by the key's place less the query's (T5 2.1): half of the buckets for
+	// keys that follow, or all for those before where Causal; all distances from MaxDistance on share one.
+	Table       Tensor
+	MaxDistance int
+}
+
+// PositionedAttention is Attention with the order of tokens in it.
+func (s *Scope) PositionedAttention(q, k, v Tensor, queries, keys []int32, heads int, scale float64, at Positioning, p float64, key DropoutKey) Tensor {
 	if len(queries) == 0 || len(queries) != len(keys) {
 		panic(&Error{Op: "attention", Message: "offsets of queries and keys must be of one length, at least 1"})
 	}
+	causal := C.int(0)
+	if at.Causal {
+		causal = 1
+	}
 	var out C.dt_tensor
 	err := C.dt_attention(q.shim(), k.shim(), v.shim(), (*C.int32_t)(unsafe.Pointer(&queries[0])), (*C.int32_t)(unsafe.Pointer(&keys[0])),
-		C.int(len(keys)-1), C.int(heads), C.double(scale), C.double(p), key.c(), &out)
+		C.int(len(keys)-1), C.int(heads), C.double(scale), at.Table.shim(), C.int64_t(at.MaxDistance), causal, C.double(p), key.c(), &out)
 	return s.ownShim("attention", out, err)
+}
+
+// relativeBucket is the row of Positioning.Table for a key that lies distance tokens after its query; for tests against transformers.
+func relativeBucket(distance, buckets, maxDistance int, causal bool) int {
+	flag := C.int(0)
+	if causal {
+		flag = 1
+	}
+	return int(C.dt_relative_bucket(C.int64_t(distance), C.int64_t(buckets), C.int64_t(maxDistance), flag))
 }
 
 // LinearCrossEntropy returns the sum over M of the cross-entropy of x w^T + b against labels, for x [M, H], w [V, H], b [V] or no

@@ -91,5 +91,10 @@ func NoGrad(f func()) {
 // OpenMP keep the number a thread, and another number gives other roundings.
 func SetThreads(n int) { must("set_threads", C.dt_set_threads(C.int(n))) }
 
+// TuneAllocator sets glibc's malloc for training, once a process: tensors of 4 MiB and more are mapped and unmapped one by one, so that the heap does not
+// fill with holes of their size, and the heap itself, which the smaller ones use again every step, is never given back
+// after this call has given back what is free.
+func TuneAllocator() { must("tune_allocator", C.dt_tune_allocator()) }
+
 // Version returns libtorch's version, such as "2.11.0".
 func Version() string { return C.GoString(C.dt_version()) }

@@ -5,6 +5,7 @@
 #include "hooks.hpp"
 #include "optim.hpp"
 #include "fused.hpp"
+#include "t5.hpp"
 #include "attention.hpp"
 #include "loss.hpp"
 #include "gloo.hpp"

@@ -22,6 +22,7 @@ dt_error dt_set_requires_grad(dt_tensor t, int on);
 dt_error dt_backward(dt_tensor loss);
 dt_error dt_scalar_value(dt_tensor t, double *out);
 dt_error dt_set_threads(int n);
+dt_error dt_tune_allocator(void);
 const char *dt_version(void);
 
 // optim.hpp: whole lists of parameters in one call
@@ -49,7 +50,7 @@ dt_error dt_work_wait(dt_work w);
 void dt_gloo_abort(dt_gloo g);
 void dt_gloo_free(dt_gloo g);
 
-// fused.hpp, attention.hpp, loss.hpp: layers whose backward draws the same dropout again and adds parameters' gradients
+// fused.hpp, t5.hpp, attention.hpp, loss.hpp: layers whose backward draws the same dropout again and adds parameters' gradients
 // in place.
 typedef struct {
   uint64_t seed;
@@ -61,8 +62,13 @@ dt_error dt_embedding_sum(dt_tensor words, dt_tensor positions, dt_tensor types,
 dt_error dt_dropout(dt_tensor x, double p, dt_key key, dt_tensor *out);
 dt_error dt_dropout_add_layer_norm(dt_tensor x, dt_tensor residual, dt_tensor w, dt_tensor b, double eps, double p,
                                    dt_key key, dt_tensor *out);
+dt_error dt_dropout_add_rms_norm(dt_tensor x, dt_tensor residual, dt_tensor w, double eps, double p, dt_key key, dt_tensor *sum,
+                                 dt_tensor *out);
+dt_error dt_dropout_activation(dt_tensor x, dt_tensor gate, int activation, double p, dt_key key, dt_tensor *out);
 dt_error dt_attention(dt_tensor q, dt_tensor k, dt_tensor v, const int32_t *queries, const int32_t *keys, int nsamples,
-                      int heads, double scale, double p, dt_key key, dt_tensor *out);
+                      int heads, double scale, dt_tensor table, int64_t max_distance, int causal, double p, dt_key key,
+                      dt_tensor *out);
+int64_t dt_relative_bucket(int64_t distance, int64_t buckets, int64_t max_distance, int causal);
 dt_error dt_linear_cross_entropy(dt_tensor x, dt_tensor w, dt_tensor b, dt_tensor labels, double smoothing, dt_tensor *out);
 void dt_philox_block(uint64_t seed, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t *out4);
 

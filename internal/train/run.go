@@ -6,12 +6,14 @@ import (
 	"time"
 
 	"github.com/ddprun/ddprun/ddp"
+	"github.com/ddprun/ddprun/internal/torch"
 )
 
 // Run trains until the plan's last step, the request to stop, or a failure. It blocks; errors are of the kinds in this package.
 func Run(ctx context.Context, job *Job) (Result, error) {
 	runtime.LockOSThread() // OpenMP keeps a pool of threads for each thread that it is called from
 	defer runtime.UnlockOSThread()
+	torch.TuneAllocator()
 	job.Beat(PhaseSetup, 0, 0)
 	data, host, err := groups(job)
 	if err != nil {
