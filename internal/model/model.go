@@ -31,8 +31,9 @@ func (s Spec) Numel() int64 {
 
 // Heads says what a model shall predict.
 type Heads struct {
-	Tokens bool // the token at each labelled place
-	Pairs  bool // the class of a pair of sentences
+	Tokens  bool // the token at each labelled place
+	Pairs   bool // the class of a pair of sentences
+	Targets bool // the decoder's tokens, of a sequence-to-sequence model; alone
 }
 
 // Term is one part of the loss: the sum of Count single losses. Sum belongs to the scope that the losses were computed in; it is no tensor where
@@ -74,7 +75,9 @@ type Model interface {
 }
 
 // Supported lists the values of model_type that New takes.
-func Supported() []string { return slices.Sorted(maps.Keys(families)) }
+func Supported() []string {
+	return slices.Sorted(slices.Values(slices.Concat(slices.Collect(maps.Keys(families)), slices.Collect(maps.Keys(t5Unscaled)))))
+}
 
 // New reads the configuration of a model that has these heads. The parameters have no memory until Bind.
 func New(cfg *hf.Config, heads Heads) (Model, error) {
@@ -83,7 +86,17 @@ func New(cfg *hf.Config, heads Heads) (Model, error) {
 		return nil, err
 	}
 	family, known := families[kind]
-	if !known {
+	_, decodes := t5Unscaled[kind]
+	switch {
+	case decodes && heads == Heads{Targets: true}:
+		return newT5(cfg, kind)
+	case decodes:
+		return nil, fmt.Errorf("%s: a model of type %s reads one text and writes another; "+
+			"it has no head for masked tokens or pairs, as mlm, nsp and sop want it", cfg.Path(), kind)
+	case known && heads.Targets:
+		return nil, fmt.Errorf("%s: a model of type %s has no decoder, as objectives that write text want it; t5 and mt5 have one",
+			cfg.Path(), kind)
+	case !known:
 		return nil, fmt.Errorf("%s: model_type %q is not supported; ddprun trains: %s", cfg.Path(), kind, strings.Join(Supported(), ", "))
 	}
 	if heads.Pairs && !family.pairs {

@@ -12,8 +12,8 @@ import (
 	"github.com/ddprun/ddprun/internal/torch"
 )
 
-// t5 is T5 (Raffel et al., "Exploring the Limits of Transfer Learning", 2020), v1.0, v1.1 and mT5, as transformers' ...ForConditionalGeneration
-// computes it.
+// t5 is T5 (Raffel et al., "Exploring the Limits of Transfer Learning", 2020), v1.0, v1.1 and mT5, as transformers'
+// ...ForConditionalGeneration computes it.
 type t5 struct {
 	c      t5Config
 	class  string
@@ -29,7 +29,7 @@ type t5Config struct {
 	gated                                                                                    bool
 	scaled                                                                                   bool // the decoder's output, by hidden^-0.5
 	tied                                                                                     bool // the head is the embeddings
-	start, end                                                                               int  // the decoder's first input, and what ends its output; end -1: nothing
+	start, end                                                                               int  // of the decoder; end -1: none
 }
 
 const (
@@ -79,7 +79,8 @@ func readT5Config(cfg *hf.Config, kind string) (t5Config, error) {
 	if isSet(cfg, "num_decoder_layers") {
 		c.decoderLayers = r.int("num_decoder_layers", 0, 1, maxLayers)
 	}
-	name := r.string("feed_forward_proj", activation, "relu", "gelu", "gelu_new", "silu", "gated-relu", "gated-gelu", "gated-gelu_new", "gated-silu")
+	name := r.string("feed_forward_proj", activation,
+		"relu", "gelu", "gelu_new", "silu", "gated-relu", "gated-gelu", "gated-gelu_new", "gated-silu")
 	name, c.gated = strings.CutPrefix(name, "gated-")
 	if name == "gelu" && c.gated {
 		name = "gelu_new" // as transformers has it, for older configurations' sake

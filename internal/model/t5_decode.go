@@ -12,9 +12,9 @@ type Decoder interface {
 	Model
 	// DecoderStart is the id that a sample's decoder input begins with.
 	DecoderStart() int64
-	// GreedyDecode returns for each sample of the batch the likeliest token after those before it, and so on, up to the model's end token, which is
-	// the last, or maxTokens. It looks at the batch's encoder side alone. The encoder runs once, and the decoder over all tokens so far for each
-	// new one, which is meant for the short outputs of an evaluation.
+	// GreedyDecode returns for each sample of the batch the likeliest token after those before it, and so on, up to the model's end
+	// token, which is the last, or maxTokens. It looks at the batch's encoder side alone. The encoder runs once, and the decoder over
+	// all tokens so far for each new one, which is meant for the short outputs of an evaluation.
 	GreedyDecode(b *objectives.Batch, maxTokens int) ([][]int64, error)
 }
 

@@ -15,8 +15,8 @@ func (m *t5) Losses(s *torch.Scope, b *objectives.Batch, p Pass) []Term {
 	if len(b.Targets) == 0 {
 		return []Term{{}}
 	}
-	outTH := m.decodeAll(s, b, p)
-	return []Term{{Sum: s.LinearCrossEntropy(outTH, m.head(), torch.Tensor{}, s.FromInt64s(b.Targets), p.LabelSmoothing), Count: int64(len(b.Targets))}}
+	sum := s.LinearCrossEntropy(m.decodeAll(s, b, p), m.head(), torch.Tensor{}, s.FromInt64s(b.Targets), p.LabelSmoothing)
+	return []Term{{Sum: sum, Count: int64(len(b.Targets))}}
 }
 
 // Logits returns [T, V], and no tensor for pairs.
@@ -98,13 +98,14 @@ func (m *t5) memoryKeys(memoryNH torch.Tensor) func(s *torch.Scope, layer int) (
 	}
 }
 
-// run returns a stack's normalised output for its tokens. Layers are x + dropout(sublayer(norm(x))), and the norm that follows a sum is computed
-// with it.
+// run returns a stack's normalised output for its tokens. Layers are x + dropout(sublayer(norm(x))), and the norm that follows a sum
+// is computed with it.
 func (m *t5) run(s *torch.Scope, stack t5Stack, ids []int64, offsets []int32, memory *t5Memory, drop *dropouts) torch.Tensor {
 	none := torch.Tensor{}
 	x := s.EmbeddingSum(m.params[t5Shared], none, none, s.FromInt64s(ids), none, none, -1)
 	x, normed := m.norm(s, stack.norm(0, 0), x, none, drop)
-	order := torch.Positioning{Causal: stack.causal, Table: m.params[stack.selfAttention(0)+".relative_attention_bias.weight"], MaxDistance: m.c.maxDistance}
+	table := m.params[stack.selfAttention(0)+".relative_attention_bias.weight"]
+	order := torch.Positioning{Causal: stack.causal, Table: table, MaxDistance: m.c.maxDistance}
 	for i := range stack.layers {
 		sub := 0
 		residual := func(f func(s *torch.Scope) torch.Tensor) {

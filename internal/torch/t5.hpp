@@ -86,8 +86,8 @@ DDPRUN_CLONES void rms_grad_rows(const RMSGradArgs& a, int64_t lo, int64_t hi, f
 }
 
 struct DropoutAddRMSNorm : Function<DropoutAddRMSNorm> {
-  static variable_list forward(AutogradContext* ctx, const at::Tensor& x, const MaybeTensor& maybe_residual, const at::Tensor& w, double eps,
-                               bool dropped, const DropKey& key) {
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& x, const MaybeTensor& maybe_residual, const at::Tensor& w,
+                               double eps, bool dropped, const DropKey& key) {
     at::AutoDispatchBelowADInplaceOrView below;
     ctx->set_materialize_grads(false);
     want_rows(x, "rms norm");
@@ -98,7 +98,8 @@ struct DropoutAddRMSNorm : Function<DropoutAddRMSNorm> {
     const at::Tensor xc = x.contiguous(), rc = residual.defined() ? residual.contiguous() : residual;
     at::Tensor z = at::empty_like(xc), y = at::empty_like(xc), rstd = at::empty({n}, xc.options());
     const RMSArgs a{xc.const_data_ptr<float>(), rc.defined() ? rc.const_data_ptr<float>() : nullptr, w.const_data_ptr<float>(),
-                    z.mutable_data_ptr<float>(), y.mutable_data_ptr<float>(), rstd.mutable_data_ptr<float>(), h, static_cast<float>(eps), dropped, key};
+                    z.mutable_data_ptr<float>(), y.mutable_data_ptr<float>(), rstd.mutable_data_ptr<float>(), h,
+                    static_cast<float>(eps), dropped, key};
     at::parallel_for(0, n, 16, [&](int64_t lo, int64_t hi) { rms_rows(a, lo, hi); });
     ctx->save_for_backward({z, rstd, w});
     ctx->saved_data["dropped"] = dropped;
@@ -112,14 +113,15 @@ struct DropoutAddRMSNorm : Function<DropoutAddRMSNorm> {
     const auto saved = ctx->get_saved_variables();
     const at::Tensor &z = saved[0], &w = saved[2];
     if (!grads[0].defined() && !grads[1].defined()) return variable_list(6);
-    const at::Tensor dsum = grads[0].defined() ? grads[0].contiguous() : at::Tensor(), dy = grads[1].defined() ? grads[1].contiguous() : at::Tensor();
+    const at::Tensor dsum = grads[0].defined() ? grads[0].contiguous() : at::Tensor();
+    const at::Tensor dy = grads[1].defined() ? grads[1].contiguous() : at::Tensor();
     const bool dropped = ctx->saved_data["dropped"].toBool();
     const int64_t n = z.size(0), h = z.size(1), segments = (n + kSegment - 1) / kSegment;
     at::Tensor dz = at::empty_like(z), dx = dropped ? at::empty_like(z) : dz, partial = at::zeros({segments, h}, z.options());
     float* pw = partial.mutable_data_ptr<float>();
     const RMSGradArgs a{dy.defined() ? dy.const_data_ptr<float>() : nullptr, dsum.defined() ? dsum.const_data_ptr<float>() : nullptr,
-                        z.const_data_ptr<float>(), w.const_data_ptr<float>(), saved[1].const_data_ptr<float>(), dz.mutable_data_ptr<float>(),
-                        dropped ? dx.mutable_data_ptr<float>() : nullptr, h, load_key(ctx)};
+                        z.const_data_ptr<float>(), w.const_data_ptr<float>(), saved[1].const_data_ptr<float>(),
+                        dz.mutable_data_ptr<float>(), dropped ? dx.mutable_data_ptr<float>() : nullptr, h, load_key(ctx)};
     at::parallel_for(0, segments, 1, [&](int64_t lo, int64_t hi) {
       for (int64_t s = lo; s < hi; s++) rms_grad_rows(a, s * kSegment, std::min(n, (s + 1) * kSegment), pw + s * h);
     });
@@ -212,7 +214,8 @@ void activate_all(const ActivationArgs& a, int64_t n, int64_t kind) {
 }
 
 struct DropoutActivation : Function<DropoutActivation> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const MaybeTensor& maybe_gate, int64_t kind, bool dropped, const DropKey& key) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const MaybeTensor& maybe_gate, int64_t kind, bool dropped,
+                            const DropKey& key) {
     at::AutoDispatchBelowADInplaceOrView below;
     const at::Tensor xc = x.contiguous(), gate = maybe_gate ? maybe_gate->contiguous() : at::Tensor();
     at::Tensor y = at::empty_like(xc);
@@ -231,8 +234,8 @@ struct DropoutActivation : Function<DropoutActivation> {
     const at::Tensor &x = saved[0], &gate = saved[1];
     const at::Tensor dy = grads[0].contiguous();
     at::Tensor dx = at::empty_like(x), dgate = gate.defined() ? at::empty_like(x) : at::Tensor();
-    const ActivationArgs a{x.const_data_ptr<float>(), gate.defined() ? gate.const_data_ptr<float>() : nullptr, dy.const_data_ptr<float>(), nullptr,
-                           dx.mutable_data_ptr<float>(), gate.defined() ? dgate.mutable_data_ptr<float>() : nullptr, x.size(1),
+    const ActivationArgs a{x.const_data_ptr<float>(), gate.defined() ? gate.const_data_ptr<float>() : nullptr, dy.const_data_ptr<float>(),
+                           nullptr, dx.mutable_data_ptr<float>(), gate.defined() ? dgate.mutable_data_ptr<float>() : nullptr, x.size(1),
                            ctx->saved_data["dropped"].toBool(), load_key(ctx)};
     activate_all(a, x.size(0), ctx->saved_data["kind"].toInt());
     return {dx, dgate, at::Tensor(), at::Tensor(), at::Tensor()};
@@ -245,7 +248,8 @@ struct DropoutActivation : Function<DropoutActivation> {
 
 extern "C" {
 
-dt_error dt_dropout_add_rms_norm(dt_tensor x, dt_tensor residual, dt_tensor w, double eps, double p, dt_key key, dt_tensor* sum, dt_tensor* out) {
+dt_error dt_dropout_add_rms_norm(dt_tensor x, dt_tensor residual, dt_tensor w, double eps, double p, dt_key key, dt_tensor* sum,
+                                 dt_tensor* out) {
   return guard([&] {
     auto both = DropoutAddRMSNorm::apply(T(x), maybe(residual), T(w), eps, p > 0, drop_key(key, p));
     *sum = give(both[0]);

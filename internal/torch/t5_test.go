@@ -144,7 +144,9 @@ func TestActivationsFarOut(t *testing.T) {
 	})
 }
 
-func refPositioned(q, k, v matrix, queries, keys []int32, heads int, table matrix, at Positioning, mult func(query, head, key int) float64) matrix {
+// refPositioned is refAttention without scale, with the order of tokens; table may be nil.
+func refPositioned(q, k, v matrix, queries, keys []int32, heads int, table matrix, at Positioning,
+	mult func(query, head, key int) float64) matrix {
 	out := newMatrix(len(q), len(v[0]))
 	d := len(v[0]) / heads
 	for s := range len(queries) - 1 {
@@ -230,7 +232,8 @@ func TestCausalAttentionSeesNoFuture(t *testing.T) {
 	do(t, func(s *Scope) {
 		run := func() []float32 {
 			x := s.FromFloat32s(values, n, attentionWidth)
-			return s.PositionedAttention(x, x, x, []int32{0, n}, []int32{0, n}, attentionHeads, 1, Positioning{Causal: true}, 0, DropoutKey{}).Float32s()
+			at := Positioning{Causal: true}
+			return s.PositionedAttention(x, x, x, []int32{0, n}, []int32{0, n}, attentionHeads, 1, at, 0, DropoutKey{}).Float32s()
 		}
 		before := slices.Clone(run())
 		for i := changed * attentionWidth; i < len(values); i++ {
@@ -268,7 +271,8 @@ func TestRelativeBuckets(t *testing.T) {
 	for _, c := range cases {
 		for i, want := range c.Rows {
 			if got := relativeBucket(c.First+i, c.Buckets, c.MaxDistance, c.Causal); got != want {
-				t.Errorf("%d buckets up to %d, causal %v: distance %d is in %d, transformers has it in %d", c.Buckets, c.MaxDistance, c.Causal, c.First+i, got, want)
+				t.Errorf("%d buckets up to %d, causal %v: distance %d is in %d, transformers has it in %d",
+					c.Buckets, c.MaxDistance, c.Causal, c.First+i, got, want)
 			}
 		}
 	}
