@@ -146,8 +146,8 @@ func (m *bert) layer(s *torch.Scope, name string, x torch.Tensor, queries []int3
 	a := s.Attention(q, k, v, queries, keys, m.c.heads, scale, drop.attention, drop.next())
 	a = m.linear(s, name+"attention.output.dense", a)
 	x = m.norm(s, name+"attention.output.LayerNorm", a, x, drop.hidden, drop.next())
-	hQI := m.activate(s, m.linear(s, name+"intermediate.dense", x), m.c.activation)
-	return m.norm(s, name+"output.LayerNorm", m.linear(s, name+"output.dense", hQI), x, drop.hidden, drop.next())
+	hQI := m.linear(s, name+"intermediate.dense", x)
+	return m.norm(s, name+"output.LayerNorm", m.activatedLinear(s, name+"output.dense", hQI), x, drop.hidden, drop.next())
 }
 
 // dropouts numbers the dropouts of a forward pass.
@@ -171,6 +171,14 @@ func (m *bert) linear(s *torch.Scope, name string, x torch.Tensor) torch.Tensor 
 // norm returns LayerNorm(residual + dropout(x)).
 func (m *bert) norm(s *torch.Scope, name string, x, residual torch.Tensor, drop float64, key torch.DropoutKey) torch.Tensor {
 	return s.DropoutAddLayerNorm(x, residual, m.params[name+".weight"], m.params[name+".bias"], m.c.layerNormEps, drop, key)
+}
+
+// activatedLinear is the linear layer of the activated x.
+func (m *bert) activatedLinear(s *torch.Scope, name string, x torch.Tensor) torch.Tensor {
+	if m.c.activation == "relu" {
+		return m.linear(s, name, s.Relu(x))
+	}
+	return s.GeluLinear(x, m.params[name+".weight"], m.params[name+".bias"], m.c.activation != "gelu")
 }
 
 func (m *bert) activate(s *torch.Scope, x torch.Tensor, activation string) torch.Tensor {

@@ -41,6 +41,30 @@ struct Linear : Function<Linear> {
   }
 };
 
+// ---- linear of gelu: y = gelu(x) w^T + b; only x is kept for backward, which computes gelu(x) again
+
+struct GeluLinear : Function<GeluLinear> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& w, const MaybeTensor& b, bool tanh) {
+    at::AutoDispatchBelowADInplaceOrView below;
+    ctx->save_for_backward({x, w, or_undefined(b)});
+    ctx->saved_data["tanh"] = tanh;
+    return at::linear(at::gelu(x, tanh ? "tanh" : "none"), w, b);
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    at::NoGradGuard no_grad;
+    const auto saved = ctx->get_saved_variables();
+    const at::Tensor &x = saved[0], &w = saved[1], &b = saved[2];
+    const char* approximate = ctx->saved_data["tanh"].toBool() ? "tanh" : "none";
+    const at::Tensor dy = grads[0].contiguous();
+    Sink dw(w), db(b);
+    if (dw) dw.target.addmm_(dy.t(), at::gelu(x, approximate));
+    if (db) db.target.add_(dy.sum(0));
+    at::Tensor dx;
+    if (ctx->needs_input_grad(0)) dx = at::gelu_backward(dy.mm(w), x, approximate);
+    return {dx, dw.result(), db.result(), at::Tensor()};
+  }
+};
+
 // ---- embeddings: sums of rows; the gradient is added row by row
 
 // Rows of the id skip (a table's padding_idx) get no gradient.
@@ -298,6 +322,10 @@ extern "C" {
 
 dt_error dt_linear(dt_tensor x, dt_tensor w, dt_tensor b, dt_tensor* out) {
   return guard([&] { *out = give(Linear::apply(T(x), T(w), maybe(b))); });
+}
+
+dt_error dt_gelu_linear(dt_tensor x, dt_tensor w, dt_tensor b, int tanh, dt_tensor* out) {
+  return guard([&] { *out = give(GeluLinear::apply(T(x), T(w), maybe(b), tanh != 0)); });
 }
 
 dt_error dt_embedding_sum(dt_tensor words, dt_tensor positions, dt_tensor types, dt_tensor ids, dt_tensor position_ids,

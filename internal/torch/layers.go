@@ -28,6 +28,13 @@ func (s *Scope) Linear(x, w, b Tensor) Tensor {
 	return s.ownShim("linear", out, err)
 }
 
+// GeluLinear returns Linear(Gelu(x, tanh), w, b). Backward computes the activation again, so only x is kept.
+func (s *Scope) GeluLinear(x, w, b Tensor, tanh bool) Tensor {
+	var out C.dt_tensor
+	err := C.dt_gelu_linear(x.shim(), w.shim(), b.shim(), cBool(tanh), &out)
+	return s.ownShim("gelu_linear", out, err)
+}
+
 // EmbeddingSum returns words[ids] + positions[positionIDs] + types[typeIDs] as [N, H]; positions and types may be no tensor.
 // The row paddingID of words (-1: none) gets no gradient from here, as with nn.Embedding's padding_idx.
 func (s *Scope) EmbeddingSum(words, positions, types, ids, positionIDs, typeIDs Tensor, paddingID int64) Tensor {

@@ -25,6 +25,28 @@ func TestLinearGradients(t *testing.T) {
 	}
 }
 
+func TestGeluLinearGradients(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	const n, from, to = 37, 19, 23
+	inputs := []input{{"x", []int64{n, from}, normal(random, 1, n, from)}, {"w", []int64{to, from}, normal(random, 0.3, to, from)}, {"b", []int64{to}, normal(random, 1, to)}}
+	for _, tanh := range []bool{false, true} {
+		gelu := func(x float64) float64 { return x * 0.5 * math.Erfc(-x/math.Sqrt2) }
+		if tanh {
+			gelu = func(x float64) float64 { return 0.5 * x * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(x+0.044715*x*x*x))) }
+		}
+		c := layerCase{inputs: inputs, threadsShow: true,
+			apply: func(s *Scope, in []Tensor) Tensor { return s.GeluLinear(in[0], in[1], in[2], tanh) },
+			reference: func(in [][]float64) []float64 {
+				activated := make([]float64, len(in[0]))
+				for i, x := range in[0] {
+					activated[i] = gelu(x)
+				}
+				return refLinear(matrixOf(activated, from), matrixOf(in[1], from), in[2]).flat()
+			}}
+		t.Run(fmt.Sprint("tanh ", tanh), c.check)
+	}
+}
+
 func TestEmbeddingSumGradients(t *testing.T) {
 	random := rand.New(rand.NewPCG(2, 1))
 	const n, h, padding = 150, 70, 3

@@ -57,6 +57,7 @@ typedef struct {
   uint32_t step, lane, site;
 } dt_key;
 dt_error dt_linear(dt_tensor x, dt_tensor w, dt_tensor b, dt_tensor *out);
+dt_error dt_gelu_linear(dt_tensor x, dt_tensor w, dt_tensor b, int tanh, dt_tensor *out);
 dt_error dt_embedding_sum(dt_tensor words, dt_tensor positions, dt_tensor types, dt_tensor ids, dt_tensor position_ids,
                           dt_tensor type_ids, int64_t padding_id, dt_tensor *out);
 dt_error dt_dropout(dt_tensor x, double p, dt_key key, dt_tensor *out);
