@@ -20,6 +20,8 @@ var architectures = map[string][]string{
 	"roberta":     {"RobertaForMaskedLM", "RobertaModel"},
 	"xlm-roberta": {"XLMRobertaForMaskedLM", "XLMRobertaModel"},
 	"camembert":   {"CamembertForMaskedLM", "CamembertModel"},
+	"distilbert":  {"DistilBertForMaskedLM", "DistilBertModel"},
+	"electra":     {"ElectraForMaskedLM", "ElectraForPreTraining", "ElectraModel"},
 }
 
 // checkInput checks what the configuration names, as far as that needs neither libtorch nor a tokenizer.

@@ -48,7 +48,7 @@ func TestCheckModel(t *testing.T) {
 // What the worker trains is not refused here: every directory that internal/model is tested with, and the class that its checkpoints bear.
 func TestCheckModelTakesWhatTheWorkerTrains(t *testing.T) {
 	goldens, err := filepath.Glob("../../internal/model/testdata/*/golden.safetensors")
-	if err != nil || len(goldens) < 17 {
+	if err != nil || len(goldens) < 22 {
 		t.Fatalf("found %d models, %v", len(goldens), err)
 	}
 	for _, golden := range goldens {

@@ -19,11 +19,11 @@ type bert struct {
 
 // bertConfig holds the fields of config.json that the computation depends on.
 type bertConfig struct {
-	vocab, hidden, layers, heads, intermediate, positions, types int
-	layerNormEps, hiddenDropout, attentionDropout, initRange     float64
-	activation                                                   string
-	paddingID, positionOffset                                    int
-	tied                                                         bool
+	vocab, hidden, embedding, layers, heads, intermediate, positions, types int
+	layerNormEps, hiddenDropout, attentionDropout, initRange                float64
+	activation                                                              string
+	paddingID, positionOffset                                               int
+	tied, sinusoidal                                                        bool
 }
 
 func newBert(cfg *hf.Config, f family, heads Heads) (*bert, error) {
@@ -98,25 +98,36 @@ func (r *reader) keep(err error) {
 
 // readBertConfig takes the defaults of the family's configuration class in transformers.
 func readBertConfig(cfg *hf.Config, f family) (bertConfig, error) {
-	r := &reader{cfg: cfg}
+	r, keys, def := &reader{cfg: cfg}, f.keys, f.defaults
 	c := bertConfig{
-		vocab:            r.int("vocab_size", f.vocab, 1, 1<<24),
-		hidden:           r.int("hidden_size", 768, 1, maxSize),
-		layers:           r.int("num_hidden_layers", 12, 0, maxLayers),
-		heads:            r.int("num_attention_heads", 12, 1, maxSize),
-		intermediate:     r.int("intermediate_size", 3072, 1, maxSize),
+		vocab:            r.int("vocab_size", def.vocab, 1, 1<<24),
+		hidden:           r.int(keys.hidden, def.hidden, 1, maxSize),
+		layers:           r.int(keys.layers, def.layers, 0, maxLayers),
+		heads:            r.int(keys.heads, def.heads, 1, maxSize),
+		intermediate:     r.int(keys.intermediate, def.intermediate, 1, maxSize),
 		positions:        r.int("max_position_embeddings", 512, 3, maxSize),
-		types:            r.int("type_vocab_size", 2, 1, maxSize),
-		layerNormEps:     r.float("layer_norm_eps", 1e-12, 0, 1),
-		hiddenDropout:    r.float("hidden_dropout_prob", 0.1, 0, 1),
-		attentionDropout: r.float("attention_probs_dropout_prob", 0.1, 0, 1),
+		layerNormEps:     1e-12,
+		hiddenDropout:    r.float(keys.hiddenDropout, 0.1, 0, 1),
+		attentionDropout: r.float(keys.attentionDropout, 0.1, 0, 1),
 		initRange:        r.float("initializer_range", 0.02, 0, math.Inf(1)),
-		activation:       r.string("hidden_act", "gelu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu"),
+		activation:       r.string(keys.activation, "gelu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu"),
 		tied:             r.bool("tie_word_embeddings", true),
+	}
+	c.embedding = c.hidden
+	if keys.embedding != "" {
+		c.embedding = r.int(keys.embedding, def.embedding, 1, maxSize)
+	}
+	if keys.layerNormEps != "" {
+		c.layerNormEps = r.float(keys.layerNormEps, 1e-12, 0, 1)
+	}
+	if f.typeless {
+		c.sinusoidal = r.bool("sinusoidal_pos_embds", false)
+	} else {
+		c.types = r.int("type_vocab_size", 2, 1, maxSize)
 	}
 	c.paddingID = -1
 	if raw, ok := cfg.Raw("pad_token_id"); !ok || string(raw) != "null" {
-		c.paddingID = r.int("pad_token_id", f.paddingID, -1, c.vocab-1)
+		c.paddingID = r.int("pad_token_id", def.paddingID, -1, c.vocab-1)
 	}
 	if f.positionsAfterPad {
 		c.positionOffset = c.paddingID + 1
@@ -132,15 +143,15 @@ func readBertConfig(cfg *hf.Config, f family) (bertConfig, error) {
 		r.keep(fmt.Errorf("%s: is_decoder is true; ddprun trains this model as an encoder", cfg.Path()))
 	}
 	if r.err == nil && c.hidden%c.heads != 0 {
-		r.keep(fmt.Errorf("%s: hidden_size %d is not a multiple of num_attention_heads %d", cfg.Path(), c.hidden, c.heads))
+		r.keep(fmt.Errorf("%s: %s %d is not a multiple of %s %d", cfg.Path(), keys.hidden, c.hidden, keys.heads, c.heads))
 	}
 	return c, r.err
 }
 
-// makeSpecs lists the parameters in the order of transformers' state dict.
+// makeSpecs lists the parameters in the order of BERT's state dict.
 func (m *bert) makeSpecs() []Spec {
 	c, f := m.c, m.f
-	h, v := int64(c.hidden), int64(c.vocab)
+	h, e, v := int64(c.hidden), int64(c.embedding), int64(c.vocab)
 	var specs []Spec
 	depth := 0
 	add := func(name string, init Init, shape ...int64) { specs = append(specs, Spec{name, shape, init, depth}) }
@@ -149,40 +160,46 @@ func (m *bert) makeSpecs() []Spec {
 		add(name+".weight", normal, out, in)
 		add(name+".bias", Init{ZeroRow: -1}, out)
 	}
-	norm := func(name string) {
-		add(name+".weight", Init{Value: 1, ZeroRow: -1}, h)
-		add(name+".bias", Init{ZeroRow: -1}, h)
+	norm := func(name string, width int64) {
+		add(name+".weight", Init{Value: 1, ZeroRow: -1}, width)
+		add(name+".bias", Init{ZeroRow: -1}, width)
 	}
-	add(f.words(), Init{Std: c.initRange, ZeroRow: c.paddingID}, v, h)
+	add(f.words(), Init{Std: c.initRange, ZeroRow: c.paddingID}, v, e)
 	positions := normal
+	positions.Sinusoidal = c.sinusoidal
 	if f.positionsAfterPad {
 		positions.ZeroRow = c.paddingID
 	}
-	add(f.embeddings()+"position_embeddings.weight", positions, int64(c.positions), h)
-	add(f.embeddings()+"token_type_embeddings.weight", normal, int64(c.types), h)
-	norm(f.embeddings() + "LayerNorm")
+	add(f.embeddings()+"position_embeddings.weight", positions, int64(c.positions), e)
+	if !f.typeless {
+		add(f.embeddings()+"token_type_embeddings.weight", normal, int64(c.types), e)
+	}
+	norm(f.embeddings()+"LayerNorm", e)
+	if e != h {
+		linear(f.widening(), h, e)
+	}
 	for i := range c.layers {
 		p := f.layer(i)
 		depth++
-		linear(p+"attention.self.query", h, h)
-		linear(p+"attention.self.key", h, h)
-		linear(p+"attention.self.value", h, h)
-		linear(p+"attention.output.dense", h, h)
-		norm(p + "attention.output.LayerNorm")
-		linear(p+"intermediate.dense", int64(c.intermediate), h)
-		linear(p+"output.dense", h, int64(c.intermediate))
-		norm(p + "output.LayerNorm")
+		linear(p+f.layers.query, h, h)
+		linear(p+f.layers.key, h, h)
+		linear(p+f.layers.value, h, h)
+		linear(p+f.layers.attended, h, h)
+		norm(p+f.layers.attentionNorm, h)
+		linear(p+f.layers.up, int64(c.intermediate), h)
+		linear(p+f.layers.down, h, int64(c.intermediate))
+		norm(p+f.layers.norm, h)
 	}
 	depth++
 	if m.heads.Pairs {
 		linear(f.pooler(), h, h)
 	}
 	if m.heads.Tokens {
-		add(f.bias, Init{ZeroRow: -1}, v)
-		linear(f.transform, h, h)
-		norm(f.transformNorm)
+		add(f.head.bias, Init{ZeroRow: -1}, v)
+		linear(f.head.transform, e, h)
+		norm(f.head.transformNorm, e)
 		if !c.tied {
-			add(f.decoder+".weight", normal, v, h)
+			add(f.head.decoder+".weight", normal, v, e)
 		}
 	}
 	if m.heads.Pairs {
@@ -194,9 +211,11 @@ func (m *bert) makeSpecs() []Spec {
 func (m *bert) matchRules() hf.MatchRules {
 	rules := hf.MatchRules{BasePrefix: m.f.prefix, Tied: map[string]string{}, Ignored: []string{"position_ids"}}
 	if m.heads.Tokens {
-		rules.Tied[m.f.decoder+".bias"] = m.f.bias
+		if head := m.f.head; head.bias != head.decoder+".bias" {
+			rules.Tied[head.decoder+".bias"] = head.bias
+		}
 		if m.c.tied {
-			rules.Tied[m.f.decoder+".weight"] = m.f.words()
+			rules.Tied[m.f.head.decoder+".weight"] = m.f.words()
 		}
 	}
 	return rules

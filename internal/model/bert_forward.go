@@ -14,7 +14,7 @@ func (m *bert) Losses(s *torch.Scope, b *objectives.Batch, p Pass) []Term {
 	tokensMH, pairsPH := m.transformed(s, b, p)
 	var terms []Term
 	if m.heads.Tokens {
-		terms = append(terms, m.term(s, p, tokensMH, m.decoder(), m.params[m.f.bias], b.Labels))
+		terms = append(terms, m.term(s, p, tokensMH, m.decoder(), m.params[m.f.head.bias], b.Labels))
 	}
 	if m.heads.Pairs {
 		term := m.term(s, p, pairsPH, m.params[pairClassifier+".weight"], m.params[pairClassifier+".bias"], b.PairLabels)
@@ -41,7 +41,7 @@ func (m *bert) term(s *torch.Scope, p Pass, x, w, bias torch.Tensor, labels []in
 func (m *bert) Logits(s *torch.Scope, b *objectives.Batch) (tokens, pairs torch.Tensor) {
 	tokensMH, pairsPH := m.transformed(s, b, Pass{})
 	if m.heads.Tokens {
-		tokens = s.Linear(tokensMH, m.decoder(), m.params[m.f.bias])
+		tokens = s.Linear(tokensMH, m.decoder(), m.params[m.f.head.bias])
 	}
 	if m.heads.Pairs {
 		pairs = m.linear(s, pairClassifier, pairsPH)
@@ -53,7 +53,7 @@ func (m *bert) decoder() torch.Tensor {
 	if m.c.tied {
 		return m.params[m.f.words()]
 	}
-	return m.params[m.f.decoder+".weight"]
+	return m.params[m.f.head.decoder+".weight"]
 }
 
 // transformed returns what the heads' last projections see: the labelled tokens [M, H], and the pairs' first tokens [P, H]; no tensor for a
@@ -66,8 +66,8 @@ func (m *bert) transformed(s *torch.Scope, b *objectives.Batch, p Pass) (tokensM
 		if m.heads.Pairs {
 			x = s.IndexSelect(xQH, s.FromInt64s(asked.labelled))
 		}
-		x = m.activate(s, m.linear(s, m.f.transform, x), m.f.headActivation(m.c.activation))
-		tokensMH = m.norm(s, m.f.transformNorm, x, torch.Tensor{}, 0, torch.DropoutKey{})
+		x = m.activate(s, m.linear(s, m.f.head.transform, x), m.f.headActivation(m.c.activation))
+		tokensMH = m.norm(s, m.f.head.transformNorm, x, torch.Tensor{}, 0, torch.DropoutKey{})
 	}
 	if m.heads.Pairs {
 		x := xQH
@@ -114,11 +114,18 @@ func (m *bert) encode(s *torch.Scope, b *objectives.Batch, p Pass, asked *asking
 	}
 	emb := m.f.embeddings()
 	xNH := s.Sub(func(s *torch.Scope) torch.Tensor {
-		x := s.EmbeddingSum(m.params[m.f.words()], m.params[emb+"position_embeddings.weight"], m.params[emb+"token_type_embeddings.weight"],
-			s.FromInt64s(b.IDs), s.FromInt64s(b.Positions), s.FromInt64s(b.TypeIDs), int64(m.c.paddingID))
+		var types, typeIDs torch.Tensor
+		if !m.f.typeless {
+			types, typeIDs = m.params[emb+"token_type_embeddings.weight"], s.FromInt64s(b.TypeIDs)
+		}
+		x := s.EmbeddingSum(m.params[m.f.words()], m.params[emb+"position_embeddings.weight"], types,
+			s.FromInt64s(b.IDs), s.FromInt64s(b.Positions), typeIDs, int64(m.c.paddingID))
 		x = m.norm(s, emb+"LayerNorm", x, torch.Tensor{}, 0, torch.DropoutKey{})
 		if key := drop.next(); drop.hidden > 0 {
 			x = s.Dropout(x, drop.hidden, key)
+		}
+		if m.c.embedding != m.c.hidden {
+			x = m.linear(s, m.f.widening(), x)
 		}
 		return x
 	})
@@ -139,15 +146,20 @@ func (m *bert) encode(s *torch.Scope, b *objectives.Batch, p Pass, asked *asking
 
 // layer computes one layer for the tokens x [Q, H], which attend to in [N, H].
 func (m *bert) layer(s *torch.Scope, name string, x torch.Tensor, queries []int32, in torch.Tensor, keys []int32, drop *dropouts) torch.Tensor {
-	q := m.linear(s, name+"attention.self.query", x)
-	k := m.linear(s, name+"attention.self.key", in)
-	v := m.linear(s, name+"attention.self.value", in)
+	names := m.f.layers
+	q := m.linear(s, name+names.query, x)
+	k := m.linear(s, name+names.key, in)
+	v := m.linear(s, name+names.value, in)
 	scale := 1 / math.Sqrt(float64(m.c.hidden/m.c.heads))
 	a := s.Attention(q, k, v, queries, keys, m.c.heads, scale, drop.attention, drop.next())
-	a = m.linear(s, name+"attention.output.dense", a)
-	x = m.norm(s, name+"attention.output.LayerNorm", a, x, drop.hidden, drop.next())
-	hQI := m.linear(s, name+"intermediate.dense", x)
-	return m.norm(s, name+"output.LayerNorm", m.activatedLinear(s, name+"output.dense", hQI), x, drop.hidden, drop.next())
+	a = m.linear(s, name+names.attended, a)
+	dropped := drop.hidden
+	if m.f.undroppedAttention {
+		dropped = 0
+	}
+	x = m.norm(s, name+names.attentionNorm, a, x, dropped, drop.next())
+	hQI := m.linear(s, name+names.up, x)
+	return m.norm(s, name+names.norm, m.activatedLinear(s, name+names.down, hQI), x, drop.hidden, drop.next())
 }
 
 // dropouts numbers the dropouts of a forward pass.

@@ -1,12 +1,14 @@
 package model
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/ddprun/ddprun/internal/hf"
+	"github.com/ddprun/ddprun/internal/torch"
 )
 
 // Sizes that no model has are refused before anything is made of them: parameters are listed and multiplied before the weights, which
@@ -38,4 +40,55 @@ func TestSizesOutOfRange(t *testing.T) {
 			t.Errorf("%s: %v, want %q", c.config, err, c.want)
 		}
 	}
+}
+
+// DistilBERT drops nothing from attention's output, where BERT does. Where nearly everything else is dropped, every token is 0 until attention
+// adds its biases, so a last hidden state is LayerNorm(LayerNorm(Wo bv + bo)).
+func TestDistilBertDropsNothingFromAttention(t *testing.T) {
+	const dir = "testdata/distilbert"
+	g := openGolden(t, dir+"/golden.safetensors")
+	err := torch.Do(func(s *torch.Scope) error {
+		m, _, _ := loadModel(t, s, dir, Heads{Tokens: true})
+		b := m.(*bert)
+		b.c.layers, b.c.hiddenDropout, b.c.attentionDropout = 1, 1-1e-9, 0
+		param := func(name string) []float32 { return b.params["distilbert."+name].Float32s() }
+		got := b.encode(s, g.batch(""), Pass{Train: true, Dropout: torch.DropoutKey{Seed: 1}}, nil).Float32s()
+
+		const layer = "transformer.layer.0."
+		h := b.c.hidden
+		want := make([]float64, h)
+		for i := range want {
+			want[i] = float64(param(layer + "attention.out_lin.bias")[i])
+			for k, v := range param(layer + "attention.v_lin.bias") {
+				want[i] += float64(param(layer + "attention.out_lin.weight")[i*h+k]) * float64(v)
+			}
+		}
+		for _, name := range []string{"sa_layer_norm", "output_layer_norm"} {
+			want = layerNorm(want, param(layer+name+".weight"), param(layer+name+".bias"))
+		}
+		for i, x := range got {
+			if d := math.Abs(float64(x) - want[i%h]); !(d <= 1e-4) {
+				t.Fatalf("token %d, element %d is %v, want %v", i/h, i%h, x, want[i%h])
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func layerNorm(x []float64, w, b []float32) []float64 {
+	mean, variance := 0.0, 0.0
+	for _, v := range x {
+		mean += v / float64(len(x))
+	}
+	for _, v := range x {
+		variance += (v - mean) * (v - mean) / float64(len(x))
+	}
+	out := make([]float64, len(x))
+	for i, v := range x {
+		out[i] = (v-mean)/math.Sqrt(variance+1e-12)*float64(w[i]) + float64(b[i])
+	}
+	return out
 }

@@ -1,5 +1,5 @@
-// Package model holds the models that ddprun trains, written with internal/torch and exact to transformers: bert (later roberta,
-// t5, and more). A model is New from a config.json, gets its parameters' memory by Bind, their values by Load, and computes the
+// Package model holds the models that ddprun trains, written with internal/torch and exact to transformers: BERT with its family
+// (family.go), and T5. A model is New from a config.json, gets its parameters' memory by Bind, their values by Load, and computes the
 // summed loss of a micro-batch in Losses.
 //
 // Parameters are named by their Hugging Face state-dict keys, and always walked in the order of [Model.Specs].

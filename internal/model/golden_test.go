@@ -126,7 +126,7 @@ func loadModel(t testing.TB, s *torch.Scope, dir string, heads Heads) (Model, Lo
 
 func TestGoldens(t *testing.T) {
 	dirs, _ := filepath.Glob("testdata/*/golden.safetensors")
-	if len(dirs) < 17 {
+	if len(dirs) < 22 {
 		t.Fatalf("found %d golden files", len(dirs))
 	}
 	for _, path := range dirs {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
+	"math"
 	"math/rand/v2"
 	"slices"
 
@@ -12,10 +13,11 @@ import (
 )
 
 // Init is how a parameter begins when a checkpoint lacks it: normal with standard deviation Std, or Value where Std is 0.
-// Row ZeroRow (-1: none) of an embedding, its padding_idx, is zero.
+// Row ZeroRow (-1: none) of an embedding, its padding_idx, is zero. Sinusoidal: an embedding of positions as in Vaswani et al., 2017, 3.5.
 type Init struct {
 	Std, Value float64
 	ZeroRow    int
+	Sinusoidal bool
 }
 
 // LoadReport says where the parameters came from, as transformers reports it.
@@ -89,6 +91,10 @@ func matchWeights(m Model, w *hf.Weights) (hf.Matching, error) {
 }
 
 func (s Spec) initialise(dst []float32, seed uint64) {
+	if s.Init.Sinusoidal {
+		sinusoids(dst, int(s.Shape[1]))
+		return
+	}
 	if s.Init.Std == 0 {
 		for i := range dst {
 			dst[i] = float32(s.Init.Value)
@@ -106,5 +112,18 @@ func (s Spec) initialise(dst []float32, seed uint64) {
 	}
 	if row := s.Init.ZeroRow; row >= 0 && int64(row) < s.Shape[0] {
 		clear(dst[int64(row)*s.Shape[1] : int64(row+1)*s.Shape[1]])
+	}
+}
+
+// sinusoids fills rows of the given width: sines in the even columns and cosines in the odd ones, of wavelengths from 2 pi to 10000 x 2 pi.
+func sinusoids(dst []float32, width int) {
+	for i := range dst {
+		row, column := i/width, i%width
+		angle := float64(row) / math.Pow(10000, float64(column/2*2)/float64(width))
+		if column%2 == 0 {
+			dst[i] = float32(math.Sin(angle))
+		} else {
+			dst[i] = float32(math.Cos(angle))
+		}
 	}
 }

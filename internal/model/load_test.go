@@ -1,6 +1,7 @@
 package model
 
 import (
+	"math"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -33,5 +34,20 @@ func TestWeightsOfAnotherModel(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, want)
 		}
 		w.Close()
+	}
+}
+
+// The values are transformers' for sinusoidal_pos_embds (create_sinusoidal_embeddings) at 8 dimensions.
+func TestSinusoidalPositions(t *testing.T) {
+	spec := Spec{Name: "positions", Shape: []int64{3, 8}, Init: Init{Std: 1, ZeroRow: -1, Sinusoidal: true}}
+	got := make([]float32, spec.Numel())
+	spec.initialise(got, 1)
+	want := []float64{0, 1, 0, 1, 0, 1, 0, 1,
+		0.841471, 0.540302, 0.0998334, 0.995004, 0.00999983, 0.99995, 0.001, 0.999999,
+		0.909297, -0.416147, 0.198669, 0.980067, 0.0199987, 0.9998, 0.002, 0.999998}
+	for i, x := range got {
+		if d := math.Abs(float64(x) - want[i]); !(d <= 1e-6) {
+			t.Errorf("row %d, column %d is %v, want %v", i/8, i%8, x, want[i])
+		}
 	}
 }

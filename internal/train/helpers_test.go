@@ -54,8 +54,20 @@ func writeFile(t testing.TB, path, content string) {
 	}
 }
 
+// goldenObjectives are the golden models, one of each class and family, and what they train on.
+var goldenObjectives = map[string]string{"bert-gelu": "mlm", "bert-nsp": "nsp", "bert-mlm-nsp": "mlm+nsp", "roberta": "mlm", "xlm-roberta": "mlm",
+	"camembert": "mlm", "distilbert": "mlm", "electra": "mlm"}
+
 // dry are the changes to the golden model's config.json that take its dropout away.
 var dry = []string{`"hidden_dropout_prob": 0.1`, `"hidden_dropout_prob": 0`, `"attention_probs_dropout_prob": 0.1`, `"attention_probs_dropout_prob": 0`}
+
+// dryOf are those for a golden model of any family.
+func dryOf(model string) []string {
+	if strings.HasSuffix(model, "/distilbert") {
+		return []string{`"dropout": 0.1`, `"dropout": 0`, `"attention_dropout": 0.1`, `"attention_dropout": 0`}
+	}
+	return dry
+}
 
 // settings makes a configuration from key=value texts over what suits the tests here.
 func settings(t testing.TB, model string, sets ...string) *config.Config {

@@ -72,7 +72,7 @@ func TestTransformersComputesTheSame(t *testing.T) {
 	if python == "" {
 		t.Skip("DDPRUN_REFERENCE_PYTHON is not set: make test sets it to a Python with transformers")
 	}
-	for model, objective := range map[string]string{"bert-gelu": "mlm", "bert-nsp": "nsp", "bert-mlm-nsp": "mlm+nsp", "roberta": "mlm", "xlm-roberta": "mlm", "camembert": "mlm"} {
+	for model, objective := range goldenObjectives {
 		t.Run(model, func(t *testing.T) { transformersComputesTheSame(t, python, "../model/testdata/"+model, objective) })
 	}
 }

@@ -31,6 +31,9 @@ import model_golden as golden
 VOCAB, PAD, UNK, CLS, SEP, MASK = 97, 0, 1, 2, 3, 4
 SPECIAL = {PAD, UNK, CLS, SEP, MASK}
 
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "hidden_dropout_prob": 0.1}
+DISTIL_SIZES = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "dropout": 0.1}
+
 # name -> changes to the configuration, and what is done to the saved directory
 CASES = {
     "bert-gelu": {"final": True},
@@ -54,6 +57,15 @@ CASES = {
                     "config": {"type_vocab_size": 1, "max_position_embeddings": 42, "pad_token_id": 1}},
     "camembert": {"family": "Camembert", "load": "CamembertForMaskedLM", "save_as": "CamembertForMaskedLM",
                   "config": {"type_vocab_size": 1, "max_position_embeddings": 42, "pad_token_id": 1}},
+    "distilbert": {"family": "DistilBert", "load": "DistilBertForMaskedLM", "save_as": "DistilBertForMaskedLM", "sizes": DISTIL_SIZES,
+                   "config": {"activation": "relu"}, "final": True},
+    "distilbert-encoder-only": {"family": "DistilBert", "load": "DistilBertForMaskedLM", "save_as": "DistilBertModel", "sizes": DISTIL_SIZES},
+    "distilbert-untied": {"family": "DistilBert", "load": "DistilBertForMaskedLM", "save_as": "DistilBertForMaskedLM", "sizes": DISTIL_SIZES,
+                          "config": {"tie_word_embeddings": False}},
+    "electra": {"family": "Electra", "load": "ElectraForMaskedLM", "save_as": "ElectraForMaskedLM", "types": 2,
+                "config": {"embedding_size": 24, "hidden_act": "relu"}},
+    "electra-discriminator": {"family": "Electra", "load": "ElectraForMaskedLM", "save_as": "ElectraForPreTraining", "types": 2,
+                              "config": {"embedding_size": 32}},
 }
 
 
@@ -109,8 +121,7 @@ def write_model(directory, case, seed):
     import transformers as tf
     torch.manual_seed(seed)
     config = getattr(tf, case.get("family", "Bert") + "Config")(
-        vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
-        max_position_embeddings=40, initializer_range=0.3, pad_token_id=PAD, hidden_dropout_prob=0.1)
+        vocab_size=VOCAB, max_position_embeddings=40, initializer_range=0.3, pad_token_id=PAD, **case.get("sizes", SIZES))
     config.update(case.get("config", {}))
     model = getattr(tf, case.get("save_as", "BertForMaskedLM"))(config)
     with torch.no_grad():

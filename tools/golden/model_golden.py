@@ -93,12 +93,12 @@ def forward(model, batch):
         for name in ("ids", "token_types", "positions"):
             padded[name][s, :n] = batch[name][offsets[s]:offsets[s + 1]]
         padded["mask"][s, :n] = 1
+    kind = type(model).__name__
+    types = {} if kind.startswith("DistilBert") else {"token_type_ids": padded["token_types"]}
     out = model(
-        input_ids=padded["ids"], token_type_ids=padded["token_types"], position_ids=padded["positions"],
-        attention_mask=padded["mask"], output_hidden_states=True)
+        input_ids=padded["ids"], position_ids=padded["positions"], attention_mask=padded["mask"], output_hidden_states=True, **types)
     real = padded["mask"].bool()
     tokens = pairs = None
-    kind = type(model).__name__
     if kind.endswith("ForPreTraining"):
         tokens, pairs = out.prediction_logits, out.seq_relationship_logits
     elif kind.endswith("ForNextSentencePrediction"):
