@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -187,13 +188,16 @@ func finishSampleIndex(f *os.File, h sampleHeader) error {
 	return err
 }
 
+// ErrNothingLeft is wrapped by the error for a corpus of which no sample is kept.
+var ErrNothingLeft = errors.New("no sample is left")
+
 // nothingLeft explains a corpus without a sample.
 func (cfg *SampleConfig) nothingLeft(r SampleReport) error {
 	if cfg.Unit == Pair && r.LeftOut == 0 {
 		return fmt.Errorf("no document has two sentences: set sentence_unit (line: one a line, auto: found from punctuation) so that " +
 			"sentences are known, and text_unit so that a document is more than a sentence")
 	}
-	return fmt.Errorf("no sample is left: none of %d %ss holds anything to train on", r.LeftOut, cfg.Unit)
+	return fmt.Errorf("%w: none of %d %ss holds anything to train on", ErrNothingLeft, r.LeftOut, cfg.Unit)
 }
 
 func (k *sampleCutter) cut(file *shardFile) (err error) {

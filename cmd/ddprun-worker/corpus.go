@@ -222,6 +222,10 @@ func (t *text) openCorpus(ctx context.Context, c *config.Config, d *corpora, sha
 	}
 	d.closers = append(d.closers, corpus.Close)
 	samples, err := corpus.Samples(ctx, t.sampleConfig(c))
+	if errors.Is(err, shard.ErrNothingLeft) {
+		err = fmt.Errorf("%w: all tokens are special ones such as the unknown token, which objective %s can neither mask nor predict; "+
+			"does the model's tokenizer know this language?", err, c.Objective)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("text %s: %w", strings.Join(paths, ", "), err)
 	}

@@ -31,7 +31,7 @@ var badConfigurations = []badInput{
 		said: []string{"nproc", "2000"}},
 	{name: "more ranks than lanes", args: []string{"--nproc", "5", "train.yaml"}, said: []string{"global_batch_size", "5", "4"}},
 	{name: "device", set: settings{"device": "cuda"}, said: []string{"device", "cuda", "cpu"}},
-	{name: "sentences from punctuation", set: settings{"sentence_unit": "auto"}, said: []string{"sentence_unit", "auto", "line"}},
+	{name: "sentences by another name", set: settings{"sentence_unit": "punctuation"}, said: []string{"sentence_unit", "auto", "line"}},
 	{name: "output_dir is a file", set: settings{"output_dir": "text.txt"}, said: []string{"output_dir", "text.txt", "file"}},
 	{name: "output_dir is a link that leads nowhere", prepare: func(w *workspace) {
 		if err := os.Symlink("nowhere", w.path("link")); err != nil {
