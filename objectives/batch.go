@@ -30,7 +30,10 @@ type Batch struct {
 	DecoderIDs, Targets []int64
 	DecoderOffsets      []int32
 
-	draws generator // scratch of the objectives; lies here so that they need no lock and make no garbage
+	// Scratch of the objectives; it lies here so that they need no lock and make no garbage.
+	draws       generator
+	words       []word
+	spanLengths []int
 }
 
 // Reset empties the batch and keeps its buffers.
@@ -43,8 +46,8 @@ func (b *Batch) Reset() {
 	b.DecoderIDs, b.Targets, b.DecoderOffsets = b.DecoderIDs[:0], b.Targets[:0], b.DecoderOffsets[:0]
 }
 
-// Tokens returns N, the number of tokens with the special ones.
-func (b *Batch) Tokens() int { return len(b.IDs) }
+// Tokens returns N + T, the number of tokens with the special ones, on both sides.
+func (b *Batch) Tokens() int { return len(b.IDs) + len(b.DecoderIDs) }
 
 // Samples returns S, the number of samples.
 func (b *Batch) Samples() int { return len(b.SampleIDs) }
@@ -54,6 +57,15 @@ func (b *Batch) appendToken(id uint32, position, typeID int) {
 	b.IDs = append(b.IDs, int64(id))
 	b.Positions = append(b.Positions, int64(position))
 	b.TypeIDs = append(b.TypeIDs, int64(typeID))
+}
+
+// closeDecoder makes a sample's decoder side of the targets appended since the last one: its input is start and all targets but the last.
+func (b *Batch) closeDecoder(start int64) {
+	if len(b.DecoderOffsets) == 0 {
+		b.DecoderOffsets = append(b.DecoderOffsets, 0)
+	}
+	b.DecoderIDs = append(append(b.DecoderIDs, start), b.Targets[len(b.DecoderIDs):len(b.Targets)-1]...)
+	b.DecoderOffsets = append(b.DecoderOffsets, int32(len(b.Targets)))
 }
 
 // closeSample makes a sample of the tokens appended since the last one.

@@ -20,6 +20,9 @@ type purpose [8]byte
 var (
 	purposeMLM  = purpose{'m', 'l', 'm', ' ', 'm', 'a', 's', 'k'}
 	purposePair = purpose{'p', 'a', 'i', 'r', ' ', 's', 'i', 'd'}
+
+	purposeReconstruction = purpose{'w', 'o', 'r', 'd', 's', ' ', 'm', 'v'}
+	purposeSpans          = purpose{'s', 'p', 'a', 'n', 's', ' ', 'c', 'o'}
 )
 
 // generator is ChaCha8 keyed by (purpose, Key). The algorithm is specified (C2SP chacha8rand), so draws are the same in every

@@ -79,8 +79,8 @@ func NewMLM(config MLMConfig, vocab Vocab) (*MLM, error) {
 	return &MLM{config: config, vocab: vocab, tokens: tokens}, nil
 }
 
-// SpecialTokens returns how many tokens Append puts around a sample's own.
-func (m *MLM) SpecialTokens() int { return 2 }
+// TextTokens leaves room for [CLS] and [SEP].
+func (m *MLM) TextTokens(maxTokens int) int { return maxTokens - 2 }
 
 // Terms is the one term mlm, a loss a labelled token.
 func (m *MLM) Terms() []string { return []string{"mlm"} }

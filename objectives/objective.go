@@ -7,8 +7,9 @@ type Objective interface {
 	Terms() []string
 	// Pairs tells whether a sample is a pair of sentences (Sample.Next).
 	Pairs() bool
-	// SpecialTokens returns how many tokens Append puts around a sample's own.
-	SpecialTokens() int
+	// TextTokens returns the longest text, in tokens, of a sample that shall have at most maxTokens with what Append puts around it. Below 1 there
+	// is no room for any.
+	TextTokens(maxTokens int) int
 	// Keep tells whether a sample, or a sentence of a pair, has anything to learn from; others cannot be appended.
 	Keep(tokens []uint32) bool
 	// KeepDigest names the rule of Keep: another rule, another name.

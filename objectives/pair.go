@@ -36,6 +36,9 @@ type Pair struct {
 	mlm    *MLM // nil: none
 }
 
+// pairSpecialTokens is the number of tokens that are put around a pair's own.
+const pairSpecialTokens = 3
+
 // NewPair checks the parameters and the vocabulary, which must have the CLS and SEP tokens, and with MLM the mask token.
 func NewPair(config PairConfig, vocab Vocab) (*Pair, error) {
 	if config.Task != NSP && config.Task != SOP {
@@ -46,7 +49,7 @@ func NewPair(config PairConfig, vocab Vocab) (*Pair, error) {
 			"name them in special_tokens_map.json or choose a BERT", config.Task)
 	}
 	p := &Pair{config: config, vocab: vocab}
-	if least := p.SpecialTokens() + 2; config.MaxTokens < least {
+	if least := pairSpecialTokens + 2; config.MaxTokens < least {
 		return nil, fmt.Errorf("max_seq_length: %d tokens are too few for a pair of sentences, it takes %d", config.MaxTokens, least)
 	}
 	if config.PositionOffset < 0 {
@@ -75,8 +78,8 @@ func (p *Pair) Terms() []string {
 // Pairs is true.
 func (p *Pair) Pairs() bool { return true }
 
-// SpecialTokens returns 3.
-func (p *Pair) SpecialTokens() int { return 3 }
+// TextTokens leaves room for [CLS] and two [SEP].
+func (p *Pair) TextTokens(maxTokens int) int { return maxTokens - pairSpecialTokens }
 
 // Keep tells whether a sentence has a token that is not special.
 func (p *Pair) Keep(tokens []uint32) bool { return p.tokens.any(tokens) }
@@ -113,7 +116,7 @@ func (p *Pair) Append(b *Batch, s Sample, key Key) error {
 	if p.config.Task == SOP && class == 1 {
 		first, second = second, first
 	}
-	n, m := longestFirst(len(first.tokens), len(second.tokens), p.config.MaxTokens-p.SpecialTokens())
+	n, m := longestFirst(len(first.tokens), len(second.tokens), p.config.MaxTokens-pairSpecialTokens)
 	first.cut(n)
 	second.cut(m)
 	position := p.config.PositionOffset

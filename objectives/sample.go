@@ -26,7 +26,17 @@ const NoToken uint32 = math.MaxUint32
 type Vocab struct {
 	Size                int      // number of tokens, added ones included; ids are below it
 	CLS, SEP, Mask, Pad uint32   // NoToken where there is none
+	EOS                 uint32   // of sequence-to-sequence models; NoToken where there is none
+	Sentinels           []uint32 // <extra_id_0>, <extra_id_1>, ... as far as they go without a gap
 	Special             []uint32 // ids of all special tokens, the unknown token included; order and repetition don't matter
+}
+
+// needEOS finds that there is no EOS token.
+func (v Vocab) needEOS(objective string) error {
+	if v.EOS == NoToken {
+		return fmt.Errorf("the tokenizer has no EOS token, which objective %s needs: name it in special_tokens_map.json or choose a T5", objective)
+	}
+	return nil
 }
 
 // check finds a token that is none of the vocabulary's.

@@ -83,8 +83,8 @@ func (t *text) open(c *config.Config, json []byte) (err error) {
 	if t.objective, err = newObjective(c, limits, t.vocab); err != nil {
 		return inputError{fmt.Errorf("%s: %w", c.Model, err)}
 	}
-	if t.maxTokens <= t.objective.SpecialTokens() {
-		return inputError{fmt.Errorf("max_seq_length: %d leaves no room for text beside %d special tokens", t.maxTokens, t.objective.SpecialTokens())}
+	if t.objective.TextTokens(t.maxTokens) < 1 {
+		return inputError{fmt.Errorf("max_seq_length: %d leaves no room for text beside special tokens", t.maxTokens)}
 	}
 	return nil
 }
@@ -93,7 +93,14 @@ func (t *text) open(c *config.Config, json []byte) (err error) {
 func newObjective(c *config.Config, limits train.Limits, vocab objectives.Vocab) (objectives.Objective, error) {
 	mlm := objectives.MLMConfig{Probability: c.MLMProbability, MaskReplaceProb: c.MaskReplaceProb, RandomReplaceProb: c.RandomReplaceProb,
 		WholeWordMask: c.WholeWordMask, PositionOffset: limits.PositionOffset}
-	if !c.Pairs() {
+	switch {
+	case c.Objective == "reconstruction":
+		return objectives.NewReconstruction(objectives.ReconstructionConfig{Probability: c.PerturbationProbability,
+			Perturbation: objectives.Perturbation(c.Perturbation), WordOrder: objectives.WordOrder(c.WordOrder), DecoderStart: limits.DecoderStart}, vocab)
+	case c.Objective == "span_corruption":
+		return objectives.NewSpanCorruption(objectives.SpanConfig{Density: c.NoiseDensity, MeanLength: c.MeanNoiseSpanLength,
+			DecoderStart: limits.DecoderStart}, vocab)
+	case !c.Pairs():
 		return objectives.NewMLM(mlm, vocab)
 	}
 	pair := objectives.PairConfig{MaxTokens: limits.MaxTokens, PositionOffset: limits.PositionOffset}
@@ -124,7 +131,14 @@ func readVocab(dir string, tok *tokenizer.Tokenizer, size int) (objectives.Vocab
 		}
 		return n
 	}
-	v.CLS, v.SEP, v.Mask, v.Pad = id(names.CLS), id(names.SEP), id(names.MASK), id(names.PAD)
+	v.CLS, v.SEP, v.Mask, v.Pad, v.EOS = id(names.CLS), id(names.SEP), id(names.MASK), id(names.PAD), id(names.EOS)
+	for i := 0; ; i++ {
+		sentinel := id(fmt.Sprintf("<extra_id_%d>", i))
+		if sentinel == objectives.NoToken {
+			break
+		}
+		v.Sentinels = append(v.Sentinels, sentinel)
+	}
 	for _, token := range names.All {
 		if n := id(token); n != objectives.NoToken {
 			v.Special = append(v.Special, n)
@@ -150,7 +164,7 @@ func (t *text) prepareConfig(c *config.Config, shardsDir string, paths []string)
 
 // sampleConfig says what of the shards is a sample.
 func (t *text) sampleConfig(c *config.Config) shard.SampleConfig {
-	return shard.SampleConfig{Unit: shard.SampleUnit(c.SampleUnit), MaxTokens: t.maxTokens - t.objective.SpecialTokens(),
+	return shard.SampleConfig{Unit: shard.SampleUnit(c.SampleUnit), MaxTokens: t.objective.TextTokens(t.maxTokens),
 		Keep: t.objective.Keep, KeepDigest: t.objective.KeepDigest()}
 }
 
@@ -232,6 +246,11 @@ func (t *text) openCorpus(ctx context.Context, c *config.Config, d *corpora, sha
 	d.closers = append(d.closers, samples.Close)
 	if r := samples.Report(); r.LeftOut > 0 && !r.Reused {
 		log.Info().Int64("samples", r.LeftOut).Msg("left out: no token but special ones")
+	}
+	if c.Objective == "reconstruction" {
+		if err := t.checkWords(samples); err != nil {
+			return nil, fmt.Errorf("text %s: %w", strings.Join(paths, ", "), err)
+		}
 	}
 	if strings.HasSuffix(c.Objective, "nsp") {
 		if err := samples.CheckNegatives(c.NSPNegatives == "any"); err != nil {

@@ -44,7 +44,7 @@ func newEvalCommand() *cobra.Command {
 	f.StringArrayVar(&o.data, "data", nil, "text `FILE` or pattern; repeatable")
 	f.StringArrayVar(&o.sets, "set", nil, "set a key of the configuration, such as text_unit=file; repeatable")
 	f.IntVar(&o.threads, "threads", runtime.GOMAXPROCS(0), "CPU threads")
-	f.StringVar(&o.predictions, "predictions", "", "write what the model says at each masked token to `FILE`, one JSON object a line")
+	f.StringVar(&o.predictions, "predictions", "", "write what the model says at each masked token, or the texts that it writes, to `FILE`, one JSON object a line")
 	return cmd
 }
 
@@ -95,10 +95,14 @@ func describe(result train.Evaluation) (map[string]any, error) {
 	loss := 0.0
 	for _, term := range result {
 		loss += term.Loss
-		if term.Tokens {
-			answer["perplexity"], answer["accuracy"], answer["masked_tokens"] = math.Exp(term.Loss), term.Accuracy, term.Count
+		answer[term.Unit] = term.Count
+		if term.Unit == "pairs" {
+			answer[term.Name+"_accuracy"] = term.Accuracy
 		} else {
-			answer[term.Name+"_accuracy"], answer["pairs"] = term.Accuracy, term.Count
+			answer["perplexity"], answer["accuracy"] = math.Exp(term.Loss), term.Accuracy
+		}
+		if term.DecodedSamples > 0 {
+			answer["decoded_samples"], answer["token_accuracy"], answer["exact_match"] = term.DecodedSamples, term.TokenAccuracy, term.ExactMatch
 		}
 		if len(result) > 1 {
 			answer[term.Name+"_loss"] = term.Loss
@@ -114,13 +118,13 @@ func describe(result train.Evaluation) (map[string]any, error) {
 // evaluate computes the loss, and writes the predictions to a file if one is named.
 func (t *text) evaluate(job *train.Job, predictions string) (train.Evaluation, error) {
 	if predictions == "" {
-		return train.Evaluate(job, nil)
+		return train.Evaluate(job, train.Watcher{})
 	}
 	f, err := os.Create(predictions)
 	if err != nil {
 		return train.Evaluation{}, inputError{err}
 	}
-	result, err := train.Evaluate(job, t.writePredictions(f))
+	result, err := train.Evaluate(job, train.Watcher{Predicted: t.writePredictions(f), Written: t.writeWritings(f)})
 	return result, errors.Join(err, f.Close())
 }
 
@@ -149,6 +153,36 @@ func (t *text) writePredictions(w io.Writer) func(train.Prediction) error {
 		line.Want, line.Got = decode(p.Tokens[p.At:p.At+1]), decode([]uint32{p.Got})
 		line.Before = decode(p.Tokens[max(0, p.At-contextTokens):p.At])
 		line.After = decode(p.Tokens[p.At+1 : min(len(p.Tokens), p.At+1+contextTokens)])
+		if err != nil {
+			return err
+		}
+		return enc.Encode(line)
+	}
+}
+
+// writingLine is one text that a model wrote, beside what it read and should have written.
+type writingLine struct {
+	Sample int64  `json:"sample"`
+	Read   string `json:"read"`
+	Want   string `json:"want"`
+	Wrote  string `json:"wrote"`
+}
+
+// writeWritings writes each text that the model wrote.
+func (t *text) writeWritings(w io.Writer) func(train.Writing) error {
+	enc := json.NewEncoder(w)
+	return func(x train.Writing) error {
+		var err error
+		decode := func(ids []int64) string {
+			short := make([]uint32, len(ids))
+			for i, id := range ids {
+				short[i] = uint32(id)
+			}
+			s, e := t.tok.Decode(short, false)
+			err = errors.Join(err, e)
+			return s
+		}
+		line := writingLine{x.Sample, decode(x.Read), decode(x.Want), decode(x.Wrote)}
 		if err != nil {
 			return err
 		}

@@ -29,7 +29,8 @@ func newInspectCommand() *cobra.Command {
 		Use:   "inspect train.yaml",
 		Short: "Show samples as the model gets them, with what is hidden",
 		Long: `Shows the first samples of an epoch as training makes them: their tokens with the special ones, and at each token that the model shall
-predict, the right one in brackets, as in "[MASK](light)". A pair of sentences has its class. Makes the token shards where they are not there yet.`,
+predict, the right one in brackets, as in "[MASK](light)". A pair of sentences has its class. What a model such as T5 shall
+write stands after "->". Makes the token shards where they are not there yet.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return inputError{fmt.Errorf("inspect wants one configuration file, found %d arguments", len(args))}
@@ -98,6 +99,14 @@ func (t *text) show(w io.Writer, samples *shard.Samples, index int64, b *objecti
 			out.WriteString("(" + right + ")")
 			label++
 		}
+	}
+	if len(b.Targets) > 0 {
+		out.WriteString("\n  ->")
+	}
+	for _, id := range b.Targets {
+		token, e := t.token(id)
+		err = errors.Join(err, e)
+		out.WriteString(" " + token)
 	}
 	if err != nil {
 		return err

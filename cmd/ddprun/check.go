@@ -17,6 +17,8 @@ import (
 // architectures are the classes of transformers whose weights internal/model takes, by model_type.
 var architectures = map[string][]string{
 	"bert":        {"BertForMaskedLM", "BertForNextSentencePrediction", "BertForPreTraining", "BertModel"},
+	"mt5":         {"MT5ForConditionalGeneration", "MT5Model"},
+	"t5":          {"T5ForConditionalGeneration", "T5Model", "T5WithLMHeadModel"}, // the last is an older name of the first
 	"roberta":     {"RobertaForMaskedLM", "RobertaModel"},
 	"xlm-roberta": {"XLMRobertaForMaskedLM", "XLMRobertaModel"},
 	"camembert":   {"CamembertForMaskedLM", "CamembertModel"},

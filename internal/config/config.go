@@ -17,10 +17,10 @@ type Config struct {
 	// What one document is: a whole file, a paragraph (blank lines between), or a line.
 	TextUnit string `json:"text_unit" enum:"file|paragraph|line"`
 	// Where sentences end: at each line's end, or found by Punkt with English abbreviations (auto). Empty: sentences are not
-	// marked. Default: auto for an objective on pairs of sentences, else empty.
+	// marked. Default: auto for an objective on sentences or pairs of them, else empty.
 	SentenceUnit string `json:"sentence_unit" enum:"|line|auto" cfg:"null"`
 	// What one training sample is: a window of max_seq_length tokens, a sentence, a document (cut if longer), or two sentences that
-	// follow each other in a document (pair). Default: pair for an objective on pairs, else window.
+	// follow each other in a document (pair). Default: pair for an objective on pairs, sentence for reconstruction, else window.
 	SampleUnit string `json:"sample_unit" enum:"window|sentence|document|pair"`
 	// Text held out for evaluation, given as data is, or named sets as a map from name to such. A named set is reported
 	// as eval_NAME_loss.
@@ -34,8 +34,10 @@ type Config struct {
 
 	// Training objective. mlm: masked language modelling (BERT 3.1). nsp: next-sentence prediction (BERT 3.1), whether the second of two
 	// sentences follows the first or is a random one. sop: sentence-order prediction (ALBERT 3.1), whether two sentences have changed places.
-	// mlm+nsp, mlm+sop: both losses on the same pairs, added.
-	Objective string `json:"objective" enum:"mlm|nsp|sop|mlm+nsp|mlm+sop"`
+	// mlm+nsp, mlm+sop: both losses on the same pairs, added. For models that read one text and write another, such as T5 - reconstruction:
+	// a sentence is written again of which words were deleted and the rest shuffled. span_corruption: the spans that were taken out of a text are
+	// written (T5 3.1.4).
+	Objective string `json:"objective" enum:"mlm|nsp|sop|mlm+nsp|mlm+sop|reconstruction|span_corruption"`
 	// Where the random sentence of an nsp pair comes from: another document than the first's, or any.
 	NSPNegatives string `json:"nsp_negatives" enum:"other_document|any"`
 	// Probability that a token (with whole_word_mask, a word) is selected for prediction; above 0, at most 1.
@@ -46,10 +48,21 @@ type Config struct {
 	RandomReplaceProb float64 `json:"random_replace_prob"`
 	// Select whole words instead of single tokens.
 	WholeWordMask bool `json:"whole_word_mask"`
+	// Probability that reconstruction deletes or masks a word; below 1. A sentence never loses all of its words. (A name of ddprun, as are the next two.)
+	PerturbationProbability float64 `json:"perturbation_probability"`
+	// What reconstruction does to such a word: it is gone, or the tokenizer's mask token (else its sentinel <extra_id_0>) stands in its place.
+	Perturbation string `json:"perturbation" enum:"delete|mask"`
+	// What reconstruction does to the order of the other words: any order, one in which none moves by more than three places, or as they stand.
+	WordOrder string `json:"word_order" enum:"shuffle|window|keep"`
+	// Share of the tokens that span_corruption takes out, above 0 and below 1. (T5's name, as is the next.)
+	NoiseDensity float64 `json:"noise_density"`
+	// Mean length in tokens of the spans that span_corruption takes out; at least 1.
+	MeanNoiseSpanLength float64 `json:"mean_noise_span_length"`
 	// Share of each target that is spread over all tokens or classes, in training and evaluation alike, as Trainer's LabelSmoother does it; 0 to
 	// below 1. A perplexity is then one of the smoothed loss.
 	LabelSmoothingFactor float64 `json:"label_smoothing_factor"`
-	// Longest sample in tokens, special tokens included. 0: what the model's position embeddings allow.
+	// Longest sample in tokens, special tokens included. 0: what the model's position embeddings allow; 512 for a T5, whose positions have no
+	// end.
 	MaxSeqLength int `json:"max_seq_length" cfg:"null"`
 
 	// Samples in a micro-batch, which passes through the model at once.
@@ -109,6 +122,9 @@ type Config struct {
 	EvalStrategy string `json:"eval_strategy" enum:"no|steps" cfg:"resume"`
 	// Steps between evaluations; below 1, a share of all steps. Default: save_steps.
 	EvalSteps float64 `json:"eval_steps" cfg:"null,resume"`
+	// Samples of each evaluation set for which a model that writes text writes it whole, each token after those before it, to tell how many of
+	// the right tokens, and of the right texts, it finds. They are spread over the set; 0: none. (A name of ddprun.)
+	EvalDecodeSamples int `json:"eval_decode_samples" cfg:"null,resume"`
 	// Evaluate before the first step too. Default: true where eval_strategy is steps. (Trainer's default is false.)
 	EvalOnStart bool `json:"eval_on_start" cfg:"resume"`
 	// Steps between log lines and records of metrics.jsonl; below 1, a share of all steps. (Trainer's default is 500.)
@@ -183,6 +199,12 @@ func Default() *Config {
 		MLMProbability:            0.15,
 		MaskReplaceProb:           0.8,
 		RandomReplaceProb:         0.1,
+		PerturbationProbability:   0.2,
+		Perturbation:              "delete",
+		WordOrder:                 "shuffle",
+		NoiseDensity:              0.15,
+		MeanNoiseSpanLength:       3,
+		EvalDecodeSamples:         64,
 		PerDeviceTrainBatchSize:   8,
 		PerDeviceEvalBatchSize:    8,
 		GradientAccumulationSteps: 1,

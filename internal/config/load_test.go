@@ -138,7 +138,7 @@ func TestErrors(t *testing.T) {
 		{"eval_data:\n  ok: x\n  no: {x: y}", "train.yaml:6: eval_data.no: want text or a list of texts, got a map"},
 		{"eval_data: []", "train.yaml:4: eval_data: eval_data holds an empty path or none"},
 		{"text_unit: page", `train.yaml:4: text_unit: want one of file, paragraph, line; got "page"`},
-		{"objective: clm", `train.yaml:4: objective: want one of mlm, nsp, sop, mlm+nsp, mlm+sop; got "clm"`},
+		{"objective: clm", `train.yaml:4: objective: want one of mlm, nsp, sop, mlm+nsp, mlm+sop, reconstruction, span_corruption; got "clm"`},
 		{"save_strategy: epoch", `train.yaml:4: save_strategy: want one of no, steps; got "epoch" (by epochs is not available yet)`},
 		{"mlm_probability: 0", "train.yaml:4: mlm_probability: must be above 0 and at most 1, got 0"},
 		{"mask_replace_prob: 1.1", "train.yaml:4: mask_replace_prob: must be between 0 and 1, got 1.1"},

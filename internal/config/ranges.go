@@ -62,6 +62,11 @@ func (c *Config) checkObjectiveAndBatches(k *checker) {
 	k.number("mlm_probability", c.MLMProbability, c.MLMProbability > 0 && c.MLMProbability <= 1, "above 0 and at most 1")
 	share("mask_replace_prob", c.MaskReplaceProb)
 	share("random_replace_prob", c.RandomReplaceProb)
+	k.number("perturbation_probability", c.PerturbationProbability, c.PerturbationProbability >= 0 && c.PerturbationProbability < 1,
+		"at least 0 and below 1, which would leave nothing")
+	k.number("noise_density", c.NoiseDensity, c.NoiseDensity > 0 && c.NoiseDensity < 1, "above 0 and below 1")
+	k.number("mean_noise_span_length", c.MeanNoiseSpanLength, c.MeanNoiseSpanLength >= 1, "at least 1")
+	k.size("eval_decode_samples", c.EvalDecodeSamples, 0)
 	k.number("label_smoothing_factor", c.LabelSmoothingFactor, c.LabelSmoothingFactor >= 0 && c.LabelSmoothingFactor < 1, "at least 0 and below 1")
 	k.size("max_seq_length", c.MaxSeqLength, 0)
 	k.size("per_device_train_batch_size", c.PerDeviceTrainBatchSize, 1)

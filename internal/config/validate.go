@@ -27,6 +27,12 @@ func (c *Config) settle(given func(key string) bool, sources map[string]string) 
 		follow("sample_unit", "objective", func() { c.SampleUnit = "pair" })
 		follow("sentence_unit", "objective", func() { c.SentenceUnit = "auto" })
 	}
+	if c.Objective == "reconstruction" && c.SampleUnit == Default().SampleUnit {
+		follow("sample_unit", "objective", func() { c.SampleUnit = "sentence" })
+		if c.SampleUnit == "sentence" {
+			follow("sentence_unit", "objective", func() { c.SentenceUnit = "auto" })
+		}
+	}
 	follow("data_seed", "seed", func() { c.DataSeed = c.Seed })
 	follow("eval_strategy", "eval_data", func() {
 		c.EvalStrategy = "no"
@@ -41,6 +47,11 @@ func (c *Config) settle(given func(key string) bool, sources map[string]string) 
 // Pairs tells whether the objective is one on pairs of sentences.
 func (c *Config) Pairs() bool {
 	return strings.HasSuffix(c.Objective, "nsp") || strings.HasSuffix(c.Objective, "sop")
+}
+
+// SequenceToSequence tells whether the objective is one of models that read one text and write another.
+func (c *Config) SequenceToSequence() bool {
+	return c.Objective == "reconstruction" || c.Objective == "span_corruption"
 }
 
 // problem is what is wrong with the value of a key.
@@ -123,6 +134,19 @@ func (c *Config) checkCombinations(k *checker) {
 	k.want(c.Pairs() || c.SampleUnit != "pair", "sample_unit", "pair is for objectives on pairs of sentences, but objective is %s", c.Objective)
 	k.want(strings.HasSuffix(c.Objective, "nsp") || c.NSPNegatives == Default().NSPNegatives, "nsp_negatives",
 		"is for objective nsp and mlm+nsp, but objective is %s", c.Objective)
+	standard := Default()
+	for _, of := range []struct {
+		objective, key string
+		same           bool
+	}{
+		{"reconstruction", "perturbation_probability", c.PerturbationProbability == standard.PerturbationProbability},
+		{"reconstruction", "perturbation", c.Perturbation == standard.Perturbation},
+		{"reconstruction", "word_order", c.WordOrder == standard.WordOrder},
+		{"span_corruption", "noise_density", c.NoiseDensity == standard.NoiseDensity},
+		{"span_corruption", "mean_noise_span_length", c.MeanNoiseSpanLength == standard.MeanNoiseSpanLength},
+	} {
+		k.want(of.same || c.Objective == of.objective, of.key, "is for objective %s, but objective is %s", of.objective, c.Objective)
+	}
 	if b := c.PerDeviceTrainBatchSize; c.GlobalBatchSize > 0 && b > 0 {
 		k.want(c.GlobalBatchSize%b == 0, "global_batch_size", "%d is not a multiple of per_device_train_batch_size %d", c.GlobalBatchSize, b)
 		k.want(c.GradientAccumulationSteps <= 1, "global_batch_size",

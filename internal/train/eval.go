@@ -20,9 +20,10 @@ type evalResult struct {
 // evalTerm is one term of the loss over a set.
 type evalTerm struct {
 	name     string
-	tokens   bool // it is a mean over labelled tokens, else over pairs
+	tokens   bool // it is a mean over labelled or target tokens, else over pairs
 	loss     float64
 	accuracy float64 // of pairs: the share whose likelier class is the right one
+	decoded  decoded
 }
 
 func (e evalTerm) perplexity() float64 { return math.Exp(e.loss) }
@@ -59,7 +60,7 @@ func (r *rank) means(batches []evalSums) []evalTerm {
 	}
 	terms := make([]evalTerm, len(names))
 	for k, sum := range sums {
-		terms[k] = evalTerm{names[k], heads.Tokens && k == 0, sum.loss / sum.count, sum.correct / sum.count}
+		terms[k] = evalTerm{names[k], (heads.Tokens || heads.Targets) && k == 0, sum.loss / sum.count, sum.correct / sum.count, sum.decoded}
 	}
 	return terms
 }
@@ -76,12 +77,16 @@ func soundEvaluation(step int64, results []evalResult) error {
 }
 
 // evalSums is what a micro-batch adds to a term: the summed loss, the number of single losses, and how many pairs were told rightly.
-type evalSums struct{ loss, count, correct float64 }
+type evalSums struct {
+	loss, count, correct float64
+	decoded              decoded
+}
 
 func (e *evalSums) add(x evalSums) {
 	e.loss += x.loss
 	e.count += x.count
 	e.correct += x.correct
+	e.decoded.add(x.decoded)
 }
 
 // evaluateBatch returns a micro-batch's sums, a term each.
@@ -110,7 +115,7 @@ func (r *rank) evaluateSet(set EvalSet, beat func()) ([]evalSums, error) {
 	first, end := order.Assign(r.job.World, r.job.Rank)
 	most := (order.Len() + int64(r.job.World) - 1) / int64(r.job.World)
 	terms := int64(len(r.job.Objective.Terms()))
-	const numbers = 3                              // of evalSums
+	const numbers = 7                              // of evalSums
 	mine := make([]float64, 0, numbers*terms*most) // of one length on every rank, as the gathering wants it
 	var batch objectives.Batch
 	var sample shard.Sample
@@ -126,8 +131,13 @@ func (r *rank) evaluateSet(set EvalSet, beat func()) ([]evalSums, error) {
 		if err != nil {
 			return nil, err
 		}
+		if r.decodes(order, i) {
+			if sums[0].decoded, err = r.decode(&batch, nil); err != nil {
+				return nil, err
+			}
+		}
 		for _, x := range sums {
-			mine = append(mine, x.loss, x.count, x.correct)
+			mine = append(mine, x.loss, x.count, x.correct, x.decoded.tokens, x.decoded.rightTokens, x.decoded.samples, x.decoded.rightSamples)
 		}
 	}
 	rows, err := ddp.GatherFloat64s(r.data, mine[:cap(mine)])
@@ -139,7 +149,7 @@ func (r *rank) evaluateSet(set EvalSet, beat func()) ([]evalSums, error) {
 		first, end := order.Assign(r.job.World, rank)
 		for i := range terms * (end - first) {
 			x := row[numbers*i:]
-			all = append(all, evalSums{x[0], x[1], x[2]})
+			all = append(all, evalSums{x[0], x[1], x[2], decoded{x[3], x[4], x[5], x[6]}})
 		}
 	}
 	return all, nil

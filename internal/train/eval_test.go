@@ -14,13 +14,17 @@ import (
 // The evaluation of two sets is the same to the last bit at 1, 2, 3 and 5 ranks, where some ranks have nothing to do, and is that of
 // Evaluate.
 func TestEvaluationDoesNotDependOnRanks(t *testing.T) {
-	for _, objective := range []string{"mlm", "nsp", "mlm+nsp"} {
+	for _, objective := range []string{"mlm", "nsp", "mlm+nsp", "reconstruction", "span_corruption"} {
 		t.Run(objective, func(t *testing.T) { evaluationOnRanks(t, objective) })
 	}
 }
 
 func evaluationOnRanks(t *testing.T, objective string) {
-	c := settings(t, goldenModel, "objective="+objective, "per_device_eval_batch_size=3")
+	modelDir := goldenModel
+	if objective == "reconstruction" || objective == "span_corruption" {
+		modelDir = textModel
+	}
+	c := settings(t, modelDir, "objective="+objective, "per_device_eval_batch_size=3", "eval_decode_samples=6")
 	base := newJob(t, c, 8)
 	some := someSamples
 	if c.Pairs() {
@@ -60,9 +64,14 @@ func evaluationOnRanks(t *testing.T, objective string) {
 	if want[0].set != "a" || want[1].set != "b" || want[0].loss() == want[1].loss() || want[0].loss() <= 0 || want[0].loss() > math.Log(97)+5 {
 		t.Errorf("the results are %v", want)
 	}
+	if c.SequenceToSequence() {
+		if d := want[0].terms[0].decoded; d.samples != 5 && d.samples != 6 || d.tokens <= d.samples || d.rightTokens > d.tokens {
+			t.Errorf("decoded %+v, want two micro-batches", d)
+		}
+	}
 	alone := *base
 	alone.Eval = base.Eval[:1]
-	e, err := Evaluate(&alone, nil)
+	e, err := Evaluate(&alone, Watcher{})
 	if err != nil || len(e) != len(want[0].terms) || e[0].Loss != want[0].terms[0].loss || e[len(e)-1].Accuracy != want[0].terms[len(e)-1].accuracy && c.Pairs() {
 		t.Errorf("Evaluate: %v, %v; want %v", e, err, want[0].loss())
 	}

@@ -153,7 +153,7 @@ func (job *Job) appendSample(b *objectives.Batch, samples *shard.Samples, pool s
 
 // headsOf returns the heads that the objective wants of a model; their order is that of its terms.
 func headsOf(c *config.Config) model.Heads {
-	return model.Heads{Tokens: strings.HasPrefix(c.Objective, "mlm"), Pairs: c.Pairs()}
+	return model.Heads{Tokens: strings.HasPrefix(c.Objective, "mlm"), Pairs: c.Pairs(), Targets: c.SequenceToSequence()}
 }
 
 // countsOf returns what each term of the loss is divided by, as far as one micro-batch adds to it.
@@ -164,6 +164,9 @@ func countsOf(heads model.Heads, b *objectives.Batch) []int {
 	}
 	if heads.Pairs {
 		counts = append(counts, len(b.PairLabels))
+	}
+	if heads.Targets {
+		counts = append(counts, len(b.Targets))
 	}
 	return counts
 }

@@ -14,6 +14,7 @@ import (
 type got struct {
 	ids     [][]int64 // a lane each
 	classes [][]int64 // of its pairs
+	targets [][]int64
 	counts  []float64
 	tokens  int64
 }
@@ -46,6 +47,7 @@ func feeds(t *testing.T, objective string, ranks int, from, to int64) []got {
 			for _, b := range in.batches {
 				all[step].ids = append(all[step].ids, append([]int64{}, b.IDs...))
 				all[step].classes = append(all[step].classes, append([]int64{}, b.PairLabels...))
+				all[step].targets = append(all[step].targets, append([]int64{}, b.Targets...))
 			}
 			all[step].counts, all[step].tokens = in.counts, in.tokens
 			f.release(in)
@@ -63,7 +65,7 @@ func feeds(t *testing.T, objective string, ranks int, from, to int64) []got {
 // Lanes get the same micro-batches and steps the same counts at any number of ranks, from any step on; the counts are those of all
 // lanes, and lanes without samples in an epoch's last step are empty.
 func TestFeedsOfAnyNumberOfRanks(t *testing.T) {
-	for _, objective := range []string{"mlm", "nsp", "sop", "mlm+nsp"} {
+	for _, objective := range []string{"mlm", "nsp", "sop", "mlm+nsp", "reconstruction", "span_corruption"} {
 		t.Run(objective, func(t *testing.T) { feedsOfAnyNumberOfRanks(t, objective) })
 	}
 }
@@ -84,8 +86,8 @@ func feedsOfAnyNumberOfRanks(t *testing.T, objective string) {
 	}
 	for step, g := range want {
 		tokens, empty := int64(0), 0
-		for _, ids := range g.ids {
-			tokens += int64(len(ids))
+		for i, ids := range g.ids {
+			tokens += int64(len(ids) + len(g.targets[i]))
 			if len(ids) == 0 {
 				empty++
 			}

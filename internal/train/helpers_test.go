@@ -22,6 +22,9 @@ import (
 // tools/golden/model_golden.py.
 const goldenModel = "../model/testdata/bert-gelu"
 
+// textModel is a T5 of the same sort, with 89 tokens: see tools/golden/make_t5_golden.py.
+const textModel = "../model/testdata/t5-v1.1"
+
 // modelCopy copies the golden model, with changes to its config.json as pairs of old and new text.
 func modelCopy(t testing.TB, changes ...string) string { return copyOf(t, goldenModel, changes...) }
 
@@ -99,14 +102,14 @@ func (numbers) Encode(texts []string) ([]shard.Encoding, error) {
 	return out, nil
 }
 
-// someSamples are n samples of 1 to 30 tokens.
+// someSamples are n samples of 2 to 31 tokens.
 func someSamples(t testing.TB, seed uint64, n int) *shard.Samples {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 0))
 	var text strings.Builder
 	for range n {
-		for range 1 + r.IntN(30) {
-			fmt.Fprint(&text, 5+r.IntN(92), " ")
+		for range 2 + r.IntN(30) {
+			fmt.Fprint(&text, 5+r.IntN(81), " ")
 		}
 		text.WriteString("\n")
 	}
@@ -172,7 +175,17 @@ func newJob(t testing.TB, c *config.Config, n int) *Job {
 	mlm := objectives.MLMConfig{Probability: c.MLMProbability, MaskReplaceProb: c.MaskReplaceProb, RandomReplaceProb: c.RandomReplaceProb}
 	job := &Job{Config: c, World: 1, Threads: 1, Log: zerolog.Nop(), Stop: make(chan struct{}), Beat: func(Phase, int64, int64) {}}
 	var err error
-	if c.Pairs() {
+	text := objectives.Vocab{Size: 89, CLS: objectives.NoToken, SEP: objectives.NoToken, Mask: objectives.NoToken, EOS: 1,
+		Sentinels: []uint32{88, 87, 86}, Special: []uint32{0, 1, 2, 86, 87, 88}}
+	switch {
+	case c.Objective == "reconstruction":
+		job.Train = someSamples(t, 1, n)
+		job.Objective, err = objectives.NewReconstruction(objectives.ReconstructionConfig{Probability: c.PerturbationProbability,
+			Perturbation: objectives.Perturbation(c.Perturbation), WordOrder: objectives.WordOrder(c.WordOrder)}, text)
+	case c.Objective == "span_corruption":
+		job.Train = someSamples(t, 1, n)
+		job.Objective, err = objectives.NewSpanCorruption(objectives.SpanConfig{Density: c.NoiseDensity, MeanLength: c.MeanNoiseSpanLength}, text)
+	case c.Pairs():
 		pair := objectives.PairConfig{MaxTokens: 40}
 		task, withMLM := strings.CutPrefix(c.Objective, "mlm+")
 		if pair.Task = objectives.PairTask(task); withMLM {
@@ -180,7 +193,7 @@ func newJob(t testing.TB, c *config.Config, n int) *Job {
 		}
 		job.Train = somePairs(t, 1, n)
 		job.Objective, err = objectives.NewPair(pair, vocab)
-	} else {
+	default:
 		job.Train = someSamples(t, 1, n)
 		job.Objective, err = objectives.NewMLM(mlm, vocab)
 	}

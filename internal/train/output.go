@@ -146,6 +146,10 @@ func (o *output) logEval(step int64, results []evalResult, took time.Duration) e
 				entry[prefix+term.name+"_accuracy"] = term.accuracy
 				line = line.Str(term.name+"_accuracy", fmt.Sprintf("%.4f", term.accuracy))
 			}
+			if d := term.decoded; d.samples > 0 {
+				entry[prefix+"token_accuracy"], entry[prefix+"exact_match"] = d.tokenAccuracy(), d.exactMatch()
+				line = line.Str("token_accuracy", fmt.Sprintf("%.4f", d.tokenAccuracy())).Str("exact_match", fmt.Sprintf("%.4f", d.exactMatch()))
+			}
 		}
 		line.Msg("evaluation")
 	}

@@ -40,7 +40,8 @@ func TestIntervals(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := out.logEval(4, []evalResult{
-		{"", []evalTerm{{"mlm", true, 1000, 0}}}, {"b", []evalTerm{{"mlm", true, 2, 0}, {"nsp", false, 0.5, 0.75}}}}, time.Second); err != nil {
+		{"", []evalTerm{{name: "mlm", tokens: true, loss: 1000}}}, {"b", []evalTerm{{name: "mlm", tokens: true, loss: 2}, {name: "nsp", loss: 0.5, accuracy: 0.75}}}, {"c", []evalTerm{
+			{name: "reconstruction", tokens: true, loss: 1, decoded: decoded{tokens: 8, rightTokens: 4, samples: 2, rightSamples: 0}}}}}, time.Second); err != nil {
 		t.Fatal(err)
 	}
 	if err := out.close(); err != nil {
@@ -61,7 +62,7 @@ func TestIntervals(t *testing.T) {
 		{"step": 3.0, "loss": 3.0, "grad_norm": 4.0, "learning_rate": 0.5, "skipped_steps": 1.0, "tokens_per_second": 2.5, "seconds_per_step": 4.0,
 			"communication_wait_share": 0.25, "data_wait_share": 0.25, "num_input_tokens_seen": 30.0},
 		{"step": 4.0, "loss": nil, "grad_norm": nil, "skipped_steps": 1.0, "num_input_tokens_seen": 40.0},
-		{"step": 4.0, "eval_loss": 1000.0, "eval_perplexity": nil, "eval_b_loss": 2.5, "eval_b_mlm_loss": 2.0, "eval_b_nsp_loss": 0.5, "eval_b_nsp_accuracy": 0.75, "eval_b_perplexity": math.Exp(2), "eval_runtime": 1.0},
+		{"step": 4.0, "eval_loss": 1000.0, "eval_perplexity": nil, "eval_b_loss": 2.5, "eval_b_mlm_loss": 2.0, "eval_b_nsp_loss": 0.5, "eval_b_nsp_accuracy": 0.75, "eval_b_perplexity": math.Exp(2), "eval_c_token_accuracy": 0.5, "eval_c_exact_match": 0.0, "eval_runtime": 1.0},
 	} {
 		for key, value := range want {
 			if got[i][key] != value {

@@ -4,6 +4,7 @@ import (
 	"runtime"
 
 	"github.com/ddprun/ddprun/ddp"
+	"github.com/ddprun/ddprun/internal/model"
 	"github.com/ddprun/ddprun/internal/torch"
 	"github.com/ddprun/ddprun/objectives"
 	"github.com/ddprun/ddprun/shard"
@@ -17,21 +18,36 @@ type Prediction struct {
 	Got    uint32   // the likeliest token
 }
 
+// Writing is what a model that writes text makes of one sample.
+type Writing struct {
+	Sample            int64   // number in the corpus
+	Read, Want, Wrote []int64 // what the model read, what it should write, and what it wrote; borrowed
+}
+
+// Watcher gets what a model says; a function that is nil is not called.
+type Watcher struct {
+	Predicted func(Prediction) error // of a masked token
+	Written   func(Writing) error    // of a sample that is decoded
+}
+
 // Evaluation is the result of [Evaluate]: a term of the loss each, in the objective's order.
 type Evaluation []EvaluatedTerm
 
 // EvaluatedTerm is one term of the loss over a text.
 type EvaluatedTerm struct {
 	Name     string
-	Tokens   bool    // it is about masked tokens, else about pairs of sentences
+	Unit     string  // what is counted: masked_tokens, target_tokens or pairs
 	Loss     float64 // mean over Count
 	Accuracy float64 // share whose likeliest token or class is the right one
-	Count    int64   // masked tokens, or pairs
+	Count    int64
+	// DecodedSamples is the number of samples that the model has written whole, TokenAccuracy the share of their tokens that stand where they
+	// shall, and ExactMatch the share of samples where all do.
+	DecodedSamples            int64
+	TokenAccuracy, ExactMatch float64
 }
 
-// Evaluate computes the loss of job's model on its one evaluation set, in this process alone. Each prediction of a token is given to
-// predicted, if that is not nil.
-func Evaluate(job *Job, predicted func(Prediction) error) (Evaluation, error) {
+// Evaluate computes the loss of job's model on its one evaluation set, in this process alone.
+func Evaluate(job *Job, watcher Watcher) (Evaluation, error) {
 	runtime.LockOSThread() // the number of threads belongs to the OS thread, and results depend on it
 	defer runtime.UnlockOSThread()
 	r := &rank{job: job, data: ddp.NewLocal(1, nil)[0], host: ddp.NewLocal(1, nil)[0]}
@@ -39,7 +55,7 @@ func Evaluate(job *Job, predicted func(Prediction) error) (Evaluation, error) {
 	if err := r.setUp(beginning{lanes: 1}); err != nil {
 		return nil, err
 	}
-	e := predictor{r: r, predicted: predicted, samples: job.Eval[0].Samples}
+	e := predictor{r: r, watcher: watcher, samples: job.Eval[0].Samples}
 	order, err := shard.NewEvalOrder(e.samples.Len(), job.Config.PerDeviceEvalBatchSize)
 	if err != nil {
 		return nil, err
@@ -48,30 +64,44 @@ func Evaluate(job *Job, predicted func(Prediction) error) (Evaluation, error) {
 	var indices []int64
 	for i := range order.Len() {
 		indices = order.MicroBatch(i, indices)
-		if err := e.run(order, indices); err != nil {
+		if err := e.run(order, i, indices); err != nil {
 			return nil, err
 		}
 	}
 	var out Evaluation
-	heads := headsOf(job.Config)
 	for k, name := range job.Objective.Terms() {
 		x := e.sums[k]
-		out = append(out, EvaluatedTerm{name, heads.Tokens && k == 0, x.loss / x.count, x.correct / x.count, int64(x.count)})
+		term := EvaluatedTerm{Name: name, Unit: unitOf(headsOf(job.Config), k), Loss: x.loss / x.count, Accuracy: x.correct / x.count, Count: int64(x.count)}
+		if x.decoded.samples > 0 {
+			term.DecodedSamples, term.TokenAccuracy, term.ExactMatch = int64(x.decoded.samples), x.decoded.tokenAccuracy(), x.decoded.exactMatch()
+		}
+		out = append(out, term)
 	}
 	return out, nil
 }
 
-// predictor sums up losses and right answers over micro-batches.
-type predictor struct {
-	r         *rank
-	samples   *shard.Samples
-	predicted func(Prediction) error
-	batch     objectives.Batch
-	sample    shard.Sample
-	sums      []evalSums
+// unitOf is what term k of a model's loss is a mean over.
+func unitOf(heads model.Heads, k int) string {
+	switch {
+	case heads.Targets:
+		return "target_tokens"
+	case heads.Tokens && k == 0:
+		return "masked_tokens"
+	}
+	return "pairs"
 }
 
-func (e *predictor) run(order *shard.EvalOrder, indices []int64) error {
+// predictor sums up losses and right answers over micro-batches.
+type predictor struct {
+	r       *rank
+	samples *shard.Samples
+	watcher Watcher
+	batch   objectives.Batch
+	sample  shard.Sample
+	sums    []evalSums
+}
+
+func (e *predictor) run(order *shard.EvalOrder, microBatch int64, indices []int64) error {
 	e.batch.Reset()
 	if err := e.r.job.appendEvaluation(&e.batch, e.samples, order, indices, &e.sample); err != nil {
 		return err
@@ -80,10 +110,15 @@ func (e *predictor) run(order *shard.EvalOrder, indices []int64) error {
 	if err != nil {
 		return err
 	}
+	if e.r.decodes(order, microBatch) {
+		if sums[0].decoded, err = e.r.decode(&e.batch, e.written(indices)); err != nil {
+			return err
+		}
+	}
 	for k, x := range sums {
 		e.sums[k].add(x)
 	}
-	if len(e.batch.Labels) == 0 {
+	if len(e.batch.Labels)+len(e.batch.Targets) == 0 {
 		return nil
 	}
 	var got []int64
@@ -97,7 +132,22 @@ func (e *predictor) run(order *shard.EvalOrder, indices []int64) error {
 	if err != nil {
 		return err
 	}
+	for i, right := range e.batch.Targets {
+		if got[i] == right {
+			e.sums[0].correct++
+		}
+	}
 	return e.compare(indices, got)
+}
+
+// written gives the watcher what the model wrote for the samples of a micro-batch.
+func (e *predictor) written(indices []int64) func(sample int, want, got []int64) error {
+	if e.watcher.Written == nil {
+		return nil
+	}
+	return func(i int, want, got []int64) error {
+		return e.watcher.Written(Writing{indices[i], e.batch.IDs[e.batch.Offsets[i]:e.batch.Offsets[i+1]], want, got})
+	}
 }
 
 // compare counts right answers and hands out the predictions. got corresponds to the batch's labelled tokens.
@@ -111,7 +161,7 @@ func (e *predictor) compare(indices, got []int64) error {
 		if got[i] == e.batch.Labels[i] {
 			e.sums[0].correct++
 		}
-		if e.predicted == nil || e.r.job.Objective.Pairs() {
+		if e.watcher.Predicted == nil || e.r.job.Objective.Pairs() {
 			continue
 		}
 		if loaded != sample {
@@ -121,7 +171,7 @@ func (e *predictor) compare(indices, got []int64) error {
 			loaded = sample
 		}
 		p := Prediction{Sample: indices[sample], Tokens: e.sample.Tokens, At: int(at) - int(e.batch.Offsets[sample]) - 1, Got: uint32(got[i])}
-		if err := e.predicted(p); err != nil {
+		if err := e.watcher.Predicted(p); err != nil {
 			return err
 		}
 	}

@@ -19,7 +19,7 @@ func TestPredictions(t *testing.T) {
 	}
 	seen := map[place]bool{}
 	right := 0
-	e, err := Evaluate(job, func(p Prediction) error {
+	e, err := Evaluate(job, Watcher{Predicted: func(p Prediction) error {
 		at := place{p.Sample, p.At}
 		if seen[at] {
 			t.Errorf("%v is told twice", at)
@@ -33,7 +33,7 @@ func TestPredictions(t *testing.T) {
 			right++
 		}
 		return nil
-	})
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func TestPredictions(t *testing.T) {
 		t.Errorf("%d tokens are masked, %d were told", labelled, len(seen))
 	}
 	stop := errors.New("enough")
-	if _, err := Evaluate(job, func(Prediction) error { return stop }); !errors.Is(err, stop) {
+	if _, err := Evaluate(job, Watcher{Predicted: func(Prediction) error { return stop }}); !errors.Is(err, stop) {
 		t.Errorf("the error is %v", err)
 	}
 }

@@ -19,8 +19,9 @@ import (
 
 // Limits is what a model's positions mean for samples.
 type Limits struct {
-	MaxTokens      int // longest sample, special tokens included, that follows from max_seq_length
-	PositionOffset int // position id of a sample's first token
+	MaxTokens      int   // longest sample, special tokens included, that follows from max_seq_length
+	PositionOffset int   // position id of a sample's first token
+	DecoderStart   int64 // the id that a sample's decoder input begins with, of a model that writes text
 }
 
 // Check tells what is wrong with the model and the vocabulary for this configuration, before anything is started: an error of kind [ErrInput].
@@ -53,14 +54,26 @@ func check(c *config.Config, vocabSize int) (Limits, error) {
 		return Limits{}, fmt.Errorf("%s: the tokenizer has ids up to %d, the model's embeddings have %d rows: tokenizer and model don't belong together",
 			modelDir, vocabSize-1, m.VocabRows())
 	}
+	limits := Limits{PositionOffset: m.PositionOffset()}
+	decoder, writes := m.(model.Decoder)
 	if maxSeqLength == 0 {
 		maxSeqLength = m.MaxTokens()
+		if writes {
+			maxSeqLength = unboundedMaxTokens
+		}
 	}
 	if maxSeqLength > m.MaxTokens() {
 		return Limits{}, fmt.Errorf("max_seq_length: %d is more than the %d positions of %s", maxSeqLength, m.MaxTokens(), modelDir)
 	}
-	return Limits{maxSeqLength, m.PositionOffset()}, nil
+	limits.MaxTokens = maxSeqLength
+	if writes {
+		limits.DecoderStart = decoder.DecoderStart()
+	}
+	return limits, nil
 }
+
+// unboundedMaxTokens is the longest sample, where nobody says one, of a model whose positions have no end: what T5 was pre-trained with.
+const unboundedMaxTokens = 512
 
 // setUp builds the model with its parameters, from the model directory or the checkpoint, and the optimizer.
 func (r *rank) setUp(start beginning) (err error) {
