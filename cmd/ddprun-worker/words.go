@@ -11,7 +11,7 @@ import (
 
 // checkWords finds that a tokenizer does not encode a word the same wherever it stands, so that words cannot be moved as tokens: a byte-level BPE
 // keeps the space before a word, which the first one of a text has not. It turns some samples round, as text and as tokens, and forgives one in
-// twenty, such as one with a character that the tokenizer does not know.
+// twenty.
 func (t *text) checkWords(samples *shard.Samples) error {
 	const most = 64
 	looked := min(most, samples.Len())
@@ -42,7 +42,8 @@ func (t *text) checkWords(samples *shard.Samples) error {
 	return nil
 }
 
-// turnedRound returns the words of a sample from the last to the first, as text and as tokens.
+// turnedRound returns the words of a sample from the last to the first, as text and as tokens, without those that hold a token such as the unknown
+// one, which has no text, and without the first and the last, inside which a long sentence may have been cut.
 func (t *text) turnedRound(s shard.Sample) (words []string, tokens []uint32, err error) {
 	end := len(s.Tokens)
 	for first := end - 1; first >= 0; first-- {
@@ -53,7 +54,9 @@ func (t *text) turnedRound(s shard.Sample) (words []string, tokens []uint32, err
 		if err != nil {
 			return nil, nil, err
 		}
-		if word = strings.TrimSpace(word); word != "" { // else a space too many
+		cut := end == len(s.Tokens) || first == 0
+		special := slices.ContainsFunc(s.Tokens[first:end], func(id uint32) bool { return slices.Contains(t.vocab.Special, id) })
+		if word = strings.TrimSpace(word); word != "" && !special && !cut { // without letters it is a space too many
 			words, tokens = append(words, word), append(tokens, s.Tokens[first:end]...)
 		}
 		end = first
