@@ -30,6 +30,9 @@ type paramGroup struct {
 func NewOptimizer(p *Params, config AdamWConfig, scales []float64, steps int64) *Optimizer {
 	o := &Optimizer{config: config, step: steps}
 	for i, x := range p.list {
+		if x.Frozen {
+			continue
+		}
 		weightDecay, scale := config.WeightDecay, 1.0
 		if !Decays(x.Name) {
 			weightDecay = 0

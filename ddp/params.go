@@ -7,15 +7,17 @@ import (
 	"github.com/ddprun/ddprun/internal/torch"
 )
 
-// Param names a parameter of the model and its shape.
+// Param names a parameter of the model and its shape. A frozen one stays as it is and has no gradient and no moments.
 type Param struct {
-	Name  string
-	Shape []int64
+	Name   string
+	Shape  []int64
+	Frozen bool
 }
 
 // Params holds a model's parameters, their gradients and AdamW's moments in one flat float32 buffer each. In the buffers the
 // parameters lie in reverse order, that is about the order in which backward finishes them, each at a multiple of 64 bytes; the gaps
-// stay zero. A parameter and its gradient are views. Not safe for concurrent use.
+// stay zero. Frozen ones lie after the others, where the other buffers have ended. A parameter and its gradient are views. Not safe for concurrent
+// use.
 type Params struct {
 	list    []Param
 	offsets []int64 // of parameter i in the buffers, in elements
@@ -32,37 +34,38 @@ const align = 16
 // it. The caller closes the result, before the group.
 func NewParams(list []Param, group Group) (*Params, error) {
 	p := &Params{list: list, offsets: make([]int64, len(list)), sizes: make([]int64, len(list))}
-	total := int64(0)
-	for i := len(list) - 1; i >= 0; i-- {
-		n := int64(1)
-		for _, d := range list[i].Shape {
-			if d <= 0 || n > math.MaxInt64/4/d {
-				return nil, fmt.Errorf("parameter %s: shape %v", list[i].Name, list[i].Shape)
-			}
-			n *= d
-		}
-		p.offsets[i], p.sizes[i] = total, n
-		total += (n + align - 1) / align * align
+	learning, err := p.layOut(0, false)
+	if err != nil {
+		return nil, err
 	}
-	err := torch.Do(func(s *torch.Scope) error {
-		for _, buf := range []*torch.Tensor{&p.flat, &p.expAvg, &p.expAvgSq} {
-			*buf = s.Move(s.Zeros(torch.Float32, total))
+	total, err := p.layOut(learning, true)
+	if err != nil {
+		return nil, err
+	}
+	err = torch.Do(func(s *torch.Scope) error {
+		p.flat = s.Move(s.Zeros(torch.Float32, total))
+		for _, buf := range []*torch.Tensor{&p.expAvg, &p.expAvgSq} {
+			*buf = s.Move(s.Zeros(torch.Float32, learning))
 		}
 		if shared, ok := group.(*sharedGroup); ok {
 			var err error
-			if p.grad, err = shared.zeros(total); err != nil {
+			if p.grad, err = shared.zeros(learning); err != nil {
 				return err
 			}
 		} else {
-			p.grad = s.Move(s.Zeros(torch.Float32, total))
+			p.grad = s.Move(s.Zeros(torch.Float32, learning))
 		}
 		for i := range list {
 			view := func(flat torch.Tensor) torch.Tensor { return s.Move(s.View(flat, p.offsets[i], list[i].Shape...)) }
-			t, g := view(p.flat), view(p.grad)
-			t.SetRequiresGrad(true)
-			t.SetGrad(g)
+			t := view(p.flat)
+			var g, m, v torch.Tensor
+			if !list[i].Frozen {
+				g, m, v = view(p.grad), view(p.expAvg), view(p.expAvgSq)
+				t.SetRequiresGrad(true)
+				t.SetGrad(g)
+			}
 			p.params, p.grads = append(p.params, t), append(p.grads, g)
-			p.expAvgs, p.expAvgSqs = append(p.expAvgs, view(p.expAvg)), append(p.expAvgSqs, view(p.expAvgSq))
+			p.expAvgs, p.expAvgSqs = append(p.expAvgs, m), append(p.expAvgSqs, v)
 		}
 		return nil
 	})
@@ -73,10 +76,31 @@ func NewParams(list []Param, group Group) (*Params, error) {
 	return p, nil
 }
 
+// layOut gives the frozen parameters, or the others, their places from an offset on, and returns where they end.
+func (p *Params) layOut(total int64, frozen bool) (int64, error) {
+	for i := len(p.list) - 1; i >= 0; i-- {
+		if p.list[i].Frozen != frozen {
+			continue
+		}
+		n := int64(1)
+		for _, d := range p.list[i].Shape {
+			if d <= 0 || n > math.MaxInt64/4/d {
+				return 0, fmt.Errorf("parameter %s: shape %v", p.list[i].Name, p.list[i].Shape)
+			}
+			n *= d
+		}
+		p.offsets[i], p.sizes[i] = total, n
+		total += (n + align - 1) / align * align
+	}
+	return total, nil
+}
+
 // Close frees the buffers. The model must not be used after it.
 func (p *Params) Close() {
-	for _, t := range p.params {
-		t.SetGrad(torch.Tensor{})
+	for i, t := range p.params {
+		if !p.list[i].Frozen {
+			t.SetGrad(torch.Tensor{})
+		}
 	}
 	for _, views := range []*[]torch.Tensor{&p.params, &p.grads, &p.expAvgs, &p.expAvgSqs} {
 		for _, t := range *views {
@@ -105,7 +129,7 @@ func (p *Params) Numel() int64 {
 	return n
 }
 
-// State is a parameter's memory, for checkpoints: views that change with the next step.
+// State is a parameter's memory, for checkpoints: views that change with the next step. A frozen one has no moments.
 type State struct {
 	Param
 	Value, ExpAvg, ExpAvgSq []float32
@@ -117,7 +141,10 @@ func (p *Params) States() []State {
 	states := make([]State, len(p.list))
 	for i := range p.list {
 		lo, hi := p.offsets[i], p.offsets[i]+p.sizes[i]
-		states[i] = State{p.list[i], flat[lo:hi], m[lo:hi], v[lo:hi]}
+		states[i] = State{Param: p.list[i], Value: flat[lo:hi]}
+		if !p.list[i].Frozen {
+			states[i].ExpAvg, states[i].ExpAvgSq = m[lo:hi], v[lo:hi]
+		}
 	}
 	return states
 }
@@ -163,7 +190,10 @@ func (p *Params) Clip(norm, maxNorm float64) error {
 // FirstNonFinite returns the first parameter with a gradient that is not finite, or "".
 func (p *Params) FirstNonFinite() string {
 	grad := p.grad.Float32s()
-	for i := range p.list {
+	for i, param := range p.list {
+		if param.Frozen {
+			continue
+		}
 		for _, x := range grad[p.offsets[i] : p.offsets[i]+p.sizes[i]] {
 			if d := x - x; d != 0 { // NaN for NaN and the infinities
 				return p.list[i].Name

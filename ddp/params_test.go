@@ -13,12 +13,12 @@ import (
 
 // testList has sizes around the alignment of 16 elements, and names with and without weight decay.
 var testList = []Param{
-	{"embeddings.weight", []int64{7, 5}},
-	{"layer.0.dense.weight", []int64{16, 16}},
-	{"layer.0.dense.bias", []int64{16}},
-	{"layer.0.LayerNorm.weight", []int64{1}},
-	{"layer.1.dense.weight", []int64{3, 17}},
-	{"scalar.weight", nil},
+	{Name: "embeddings.weight", Shape: []int64{7, 5}},
+	{Name: "layer.0.dense.weight", Shape: []int64{16, 16}},
+	{Name: "layer.0.dense.bias", Shape: []int64{16}},
+	{Name: "layer.0.LayerNorm.weight", Shape: []int64{1}},
+	{Name: "layer.1.dense.weight", Shape: []int64{3, 17}},
+	{Name: "scalar.weight"},
 }
 
 // newTestParams closes its result at the test's end and fails the test if a tensor is left then.
@@ -91,9 +91,43 @@ func TestParamsLayout(t *testing.T) {
 	}
 }
 
+// Frozen parameters lie after the others, where no gradients and moments are; they learn nothing, and the others what they would learn anyway.
+func TestFrozenParams(t *testing.T) {
+	list := slices.Clone(testList)
+	list[0].Frozen, list[4].Frozen = true, true
+	p := newTestParams(t, list)
+	if want := []int64{16 + 16 + 16 + 256 + 64, 16 + 16 + 16, 16 + 16, 16, 16 + 16 + 16 + 256, 0}; !slices.Equal(p.offsets, want) {
+		t.Errorf("offsets %v, want %v", p.offsets, want)
+	}
+	if got, want := p.grad.Numel(), int64(16+16+16+256); got != want || p.expAvg.Numel() != want {
+		t.Errorf("%d gradients and %d moments, want %d", got, p.expAvg.Numel(), want)
+	}
+	o := NewOptimizer(p, AdamWConfig{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.1}, nil, 0)
+	fillNormal(p.flat.Float32s(), 1)
+	fillNormal(p.grad.Float32s(), 2)
+	before := slices.Clone(p.flat.Float32s())
+	if err := o.Step(0.1); err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range p.States() {
+		same := slices.Equal(s.Value, before[p.offsets[i]:p.offsets[i]+p.sizes[i]])
+		if same != list[i].Frozen || (s.ExpAvg == nil) != list[i].Frozen || p.params[i].RequiresGrad() == list[i].Frozen {
+			t.Errorf("%s: frozen %v, unchanged %v, moments %v, requires a gradient %v", s.Name, list[i].Frozen, same, s.ExpAvg != nil, p.params[i].RequiresGrad())
+		}
+	}
+	p.grad.Float32s()[0] = float32(math.NaN()) // the last parameter's
+	if got := p.FirstNonFinite(); got != "scalar.weight" {
+		t.Errorf("the gradient that is not finite is %q's", got)
+	}
+	bucketOf, ranges := planBuckets(p, 1<<20)
+	if len(ranges) != 1 || ranges[0] != (bucketRange{0, 16 + 16 + 16 + 256}) || len(bucketOf) != len(list) {
+		t.Errorf("buckets %v of %v", ranges, bucketOf)
+	}
+}
+
 // Gradients accumulate in the buffer over several passes, through layers that add in place and through autograd's own way.
 func TestParamsGradientsAccumulateInTheBuffer(t *testing.T) {
-	p := newTestParams(t, []Param{{"w", []int64{2, 3}}, {"s", []int64{2}}})
+	p := newTestParams(t, []Param{{Name: "w", Shape: []int64{2, 3}}, {Name: "s", Shape: []int64{2}}})
 	for pass := range 3 {
 		err := torch.Do(func(s *torch.Scope) error {
 			x := s.FromFloat32s([]float32{1, 2, 3}, 1, 3)
@@ -124,7 +158,7 @@ func TestParamsGradientsAccumulateInTheBuffer(t *testing.T) {
 
 func TestNewParamsRefusesShapes(t *testing.T) {
 	for _, shape := range [][]int64{{0}, {3, -1}, {math.MaxInt64 / 2, 3}, {1 << 32, 1 << 32}} {
-		p, err := NewParams([]Param{{"good", []int64{1}}, {"bad.weight", shape}}, nil)
+		p, err := NewParams([]Param{{Name: "good", Shape: []int64{1}}, {Name: "bad.weight", Shape: shape}}, nil)
 		if err == nil {
 			p.Close()
 			t.Errorf("shape %v: no error", shape)
@@ -134,7 +168,7 @@ func TestNewParamsRefusesShapes(t *testing.T) {
 	}
 	before := torch.Live()
 	// Each size is possible, their sum is more memory than there is.
-	if p, err := NewParams([]Param{{"a", []int64{1 << 44}}, {"b", []int64{1 << 44}}}, nil); err == nil {
+	if p, err := NewParams([]Param{{Name: "a", Shape: []int64{1 << 44}}, {Name: "b", Shape: []int64{1 << 44}}}, nil); err == nil {
 		p.Close()
 		t.Error("256 TiB: no error")
 	}
@@ -160,7 +194,7 @@ func TestGradNorm(t *testing.T) {
 	t.Cleanup(func() { torch.SetThreads(1) })
 	// Several segments, the last one not full, and numbers whose squares float32 could not hold.
 	for _, scale := range []float32{1, 1e25, 1e-25} {
-		p := newTestParams(t, []Param{{"a", []int64{3 * normSegment}}, {"b", []int64{1001}}})
+		p := newTestParams(t, []Param{{Name: "a", Shape: []int64{3 * normSegment}}, {Name: "b", Shape: []int64{1001}}})
 		fillNormal(p.grad.Float32s(), 3)
 		sum := 0.0
 		for i, g := range p.grad.Float32s() {
@@ -187,7 +221,7 @@ func TestGradNorm(t *testing.T) {
 
 func TestClip(t *testing.T) {
 	for _, c := range []struct{ norm, maxNorm float64 }{{5, 1}, {5, 4.999999}, {5, 5}, {5, 0}, {0.5, 1}, {0, 1}, {1e30, 1}} {
-		p := newTestParams(t, []Param{{"a", []int64{33}}})
+		p := newTestParams(t, []Param{{Name: "a", Shape: []int64{33}}})
 		fillNormal(p.grad.Float32s(), 9)
 		before := slices.Clone(p.grad.Float32s())
 		if err := p.Clip(c.norm, c.maxNorm); err != nil {

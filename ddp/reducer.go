@@ -12,6 +12,7 @@ import (
 type Reducer struct {
 	params  *Params
 	group   Group
+	watched []int          // the parameters that learn
 	views   []torch.Tensor // of each bucket
 	hooks   *torch.Buckets
 	ready   chan int // from the hooks; room for all buckets, so that a hook never blocks
@@ -29,8 +30,16 @@ const firstBucketBytes = 1 << 20
 
 // NewReducer returns a reducer with buckets of about bucketBytes, the first one of 1 MiB. The caller closes it before params.
 func NewReducer(params *Params, group Group, bucketBytes int64) (*Reducer, error) {
-	bucketOf, ranges := planBuckets(params, bucketBytes)
-	r := &Reducer{params: params, group: group, ready: make(chan int, len(ranges)+1), sent: make(chan sending, 1)}
+	planned, ranges := planBuckets(params, bucketBytes)
+	var watched []int
+	var learning []torch.Tensor
+	var bucketOf []int32
+	for i, x := range params.list {
+		if !x.Frozen {
+			watched, learning, bucketOf = append(watched, i), append(learning, params.params[i]), append(bucketOf, planned[i])
+		}
+	}
+	r := &Reducer{params: params, group: group, watched: watched, ready: make(chan int, len(ranges)+1), sent: make(chan sending, 1)}
 	err := torch.Do(func(s *torch.Scope) error {
 		for _, x := range ranges {
 			r.views = append(r.views, s.Move(s.View(params.grad, x.lo, x.hi-x.lo)))
@@ -38,7 +47,7 @@ func NewReducer(params *Params, group Group, bucketBytes int64) (*Reducer, error
 		return nil
 	})
 	if err == nil {
-		r.hooks, err = torch.NewBuckets(params.params, bucketOf, len(ranges), func(bucket int) { r.ready <- bucket })
+		r.hooks, err = torch.NewBuckets(learning, bucketOf, len(ranges), func(bucket int) { r.ready <- bucket })
 	}
 	if err != nil {
 		r.Close()
@@ -49,12 +58,15 @@ func NewReducer(params *Params, group Group, bucketBytes int64) (*Reducer, error
 
 type bucketRange struct{ lo, hi int64 } // elements of the gradient buffer
 
-// planBuckets puts parameters into buckets in the order of the buffer, which is the reverse of the list's.
+// planBuckets puts the parameters that learn into buckets in the order of the buffer, which is the reverse of the list's.
 func planBuckets(p *Params, bucketBytes int64) (bucketOf []int32, ranges []bucketRange) {
 	bucketOf = make([]int32, len(p.list))
 	limit := int64(firstBucketBytes)
 	var current bucketRange
 	for i := len(p.list) - 1; i >= 0; i-- {
+		if p.list[i].Frozen {
+			continue
+		}
 		end := p.offsets[i] + (p.sizes[i]+align-1)/align*align
 		if current.hi > current.lo && (end-current.lo)*4 > limit {
 			ranges = append(ranges, current)
@@ -112,7 +124,7 @@ func (r *Reducer) Finish() (waited time.Duration, err error) {
 	start := time.Now()
 	err = r.end(sendAll)
 	if late := r.hooks.Late(); err == nil && late >= 0 {
-		err = fmt.Errorf("the gradient of %s came after its bucket had left: a bug in the model", r.params.list[late].Name)
+		err = fmt.Errorf("the gradient of %s came after its bucket had left: a bug in the model", r.params.list[r.watched[late]].Name)
 	}
 	return time.Since(start), err
 }

@@ -22,11 +22,11 @@ const (
 )
 
 var reducerList = []Param{
-	{"table", []int64{rows, width}},
-	{"second", []int64{width, width}},
-	{"first", []int64{width, width}},
-	{"bias", []int64{width}},
-	{"unused", []int64{rows, width}},
+	{Name: "table", Shape: []int64{rows, width}},
+	{Name: "second", Shape: []int64{width, width}},
+	{Name: "first", Shape: []int64{width, width}},
+	{Name: "bias", Shape: []int64{width}},
+	{Name: "unused", Shape: []int64{rows, width}},
 }
 
 // backwardOf runs one micro-batch, different for each seed, and adds to p's gradients.

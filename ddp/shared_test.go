@@ -22,7 +22,7 @@ func init() {
 
 // sharing calls f with the gradients of elements parameters in shared memory.
 func sharing(g Group, elements int64, f func(grad torch.Tensor) error) error {
-	p, err := NewParams([]Param{{"weight", []int64{elements}}}, g)
+	p, err := NewParams([]Param{{Name: "weight", Shape: []int64{elements}}}, g)
 	if err != nil {
 		return err
 	}

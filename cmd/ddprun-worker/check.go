@@ -57,6 +57,9 @@ func check(ctx context.Context, c *config.Config, nproc int, dry bool, stderr io
 		return err
 	}
 	defer t.tok.Close()
+	if err := train.CheckMetric(c, t.objective.Terms()); err != nil {
+		return err
+	}
 	lanes, err := train.CheckStart(c, nproc, func() (string, error) {
 		prepare, err := t.prepareConfig(c, shardsDir(c), c.Data)
 		if err != nil {

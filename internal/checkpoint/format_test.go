@@ -23,11 +23,11 @@ func TestFormatStays(t *testing.T) {
 		if err := os.RemoveAll(golden); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.CopyFS(golden, os.DirFS(filepath.Join(out, nameOf(step)))); err != nil {
+		if err := os.CopyFS(golden, os.DirFS(filepath.Join(out, Name(step)))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	written := tree(t, filepath.Join(out, nameOf(step)))
+	written := tree(t, filepath.Join(out, Name(step)))
 	for name, text := range tree(t, golden) {
 		if written[name] != text {
 			t.Errorf("%s is not what it was", name)

@@ -73,13 +73,13 @@ func mustSave(t testing.TB, outputDir string, steps ...int64) {
 		t.Fatal(err)
 	}
 	for _, step := range steps {
-		from := filepath.Join(template, nameOf(step))
+		from := filepath.Join(template, Name(step))
 		if !isDir(from) {
 			if err := Save(t.Context(), SaveConfig{OutputDir: template}, snapshot(t, modelDir(t), step, 100)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := os.CopyFS(filepath.Join(outputDir, nameOf(step)), os.DirFS(from)); err != nil {
+		if err := os.CopyFS(filepath.Join(outputDir, Name(step)), os.DirFS(from)); err != nil {
 			t.Fatal(err)
 		}
 	}

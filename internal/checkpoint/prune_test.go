@@ -33,7 +33,7 @@ func TestPrune(t *testing.T) {
 			out := t.TempDir()
 			mustSave(t, out, 5, 10, 20, 30)
 			for _, step := range c.torn {
-				if err := os.Truncate(filepath.Join(out, nameOf(step), modelFile), 50); err != nil {
+				if err := os.Truncate(filepath.Join(out, Name(step), modelFile), 50); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -45,7 +45,7 @@ func TestPrune(t *testing.T) {
 			}
 			want := []string{privateDir, "checkpoint-1"}
 			for _, step := range c.want {
-				want = append(want, nameOf(step))
+				want = append(want, Name(step))
 			}
 			slices.Sort(want)
 			wantNames(t, out, want...)

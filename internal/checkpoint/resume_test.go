@@ -39,7 +39,7 @@ func scene(t *testing.T, words string) string {
 			step := map[string]int64{"10": 10, "20": 20, "30": 30}[number]
 			mustSave(t, out, step)
 			if damaged {
-				flip(t, filepath.Join(out, nameOf(step), modelFile), 200)
+				flip(t, filepath.Join(out, Name(step), modelFile), 200)
 			}
 		default:
 			put(t, filepath.Join(out, word))

@@ -40,7 +40,7 @@ type SaveConfig struct {
 // is removed and the earlier checkpoints are untouched. A checkpoint of the same step is replaced: it is set aside
 // complete until the new one is in place, and a crash in between ends in Clean putting it back.
 func Save(ctx context.Context, c SaveConfig, s Snapshot) error {
-	name := nameOf(s.State.Step)
+	name := Name(s.State.Step)
 	fail := func(err error) error {
 		return fmt.Errorf("%s was not saved: %w", filepath.Join(c.OutputDir, name), err)
 	}

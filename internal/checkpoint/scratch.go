@@ -25,10 +25,10 @@ var (
 	checkpointName = regexp.MustCompile(`^checkpoint-(0|[1-9][0-9]*)$`)
 )
 
-// nameOf is the name of a step's checkpoint, Trainer's.
-func nameOf(step int64) string { return "checkpoint-" + strconv.FormatInt(step, 10) }
+// Name is that of the checkpoint after step steps in its output_dir, as Trainer names it.
+func Name(step int64) string { return "checkpoint-" + strconv.FormatInt(step, 10) }
 
-// stepOf reads nameOf's names.
+// stepOf reads names that Name makes.
 func stepOf(name string) (step int64, ok bool) {
 	match := checkpointName.FindStringSubmatch(name)
 	if match == nil {

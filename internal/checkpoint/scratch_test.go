@@ -45,7 +45,7 @@ func TestClean(t *testing.T) {
 
 func TestStepOf(t *testing.T) {
 	for name, want := range map[string]int64{"checkpoint-0": 0, "checkpoint-1": 1, "checkpoint-1200": 1200,
-		nameOf(9223372036854775807): 9223372036854775807} {
+		Name(9223372036854775807): 9223372036854775807} {
 		if step, ok := stepOf(name); !ok || step != want {
 			t.Errorf("%s: %d %v", name, step, ok)
 		}

@@ -104,6 +104,9 @@ type Config struct {
 	// Layer-wise decay of the learning rate: a layer's is this share of that of the layer above it. The heads learn at the full rate, the
 	// embeddings at the lowest. 1: all alike. (A name of ddprun.)
 	LayerwiseLRDecay float64 `json:"layerwise_lr_decay"`
+	// Parameters that stay as they are: regular expressions (RE2) that are looked for in their names, such as ^bert\.embeddings\. or
+	// layer\.[0-5]\. (A name of ddprun.)
+	Freeze Strings `json:"freeze" cfg:"null"`
 	// Largest global norm of the gradient; a longer gradient is scaled down to it. 0: no clipping.
 	MaxGradNorm float64 `json:"max_grad_norm"`
 	// Steps in a row with a loss or gradient that is not finite after which the run ends. Each such step is skipped
@@ -117,28 +120,40 @@ type Config struct {
 	// Seed of the evaluation's masks, apart from seed so that runs are compared on the same masks. (A name of ddprun.)
 	EvalSeed int64 `json:"eval_seed" cfg:"resume"`
 
-	// When the model is evaluated on eval_data: every eval_steps and at the end (steps), or never (no).
+	// When the model is evaluated on eval_data: every eval_steps (steps) or after each epoch, and at the end; or never (no).
 	// Default: steps where there is eval_data, else no. (Trainer's default is no.)
-	EvalStrategy string `json:"eval_strategy" enum:"no|steps" cfg:"resume"`
+	EvalStrategy string `json:"eval_strategy" enum:"no|steps|epoch" cfg:"resume"`
 	// Steps between evaluations; below 1, a share of all steps. Default: save_steps.
 	EvalSteps float64 `json:"eval_steps" cfg:"null,resume"`
 	// Samples of each evaluation set for which a model that writes text writes it whole, each token after those before it, to tell how many of
 	// the right tokens, and of the right texts, it finds. They are spread over the set; 0: none. (A name of ddprun.)
 	EvalDecodeSamples int `json:"eval_decode_samples" cfg:"null,resume"`
-	// Evaluate before the first step too. Default: true where eval_strategy is steps. (Trainer's default is false.)
+	// Evaluate before the first step too. Default: true unless eval_strategy is no. (Trainer's default is false.)
 	EvalOnStart bool `json:"eval_on_start" cfg:"resume"`
 	// Steps between log lines and records of metrics.jsonl; below 1, a share of all steps. (Trainer's default is 500.)
 	LoggingSteps float64 `json:"logging_steps" cfg:"resume"`
 	// Least severe log message that is shown.
 	LogLevel string `json:"log_level" enum:"debug|info|warning|error" cfg:"resume"`
 
-	// When checkpoints are written: every save_steps and at the end (steps), or never (no). The final model is
-	// written in either case.
-	SaveStrategy string `json:"save_strategy" enum:"no|steps" cfg:"resume"`
+	// When checkpoints are written: every save_steps (steps) or after each epoch, and at the end; or never (no). The final model is
+	// written in any case.
+	SaveStrategy string `json:"save_strategy" enum:"no|steps|epoch" cfg:"resume"`
 	// Steps between checkpoints; below 1, a share of all steps. No checkpoints: save_strategy no.
 	SaveSteps float64 `json:"save_steps" cfg:"resume"`
 	// Newest checkpoints to keep; older ones are deleted once a newer is complete. 0: all are kept.
 	SaveTotalLimit int `json:"save_total_limit" cfg:"null,resume"`
+	// The final model is the best one among the checkpoints of evaluated steps, by metric_for_best_model; save_total_limit spares its
+	// checkpoint. It wants checkpoints at every evaluation, or at every second, third, ... one.
+	LoadBestModelAtEnd bool `json:"load_best_model_at_end" cfg:"resume"`
+	// What is best, with or without "eval_" before it: a number of the evaluations' records, such as loss, b_loss (of the set b), nsp_accuracy or
+	// exact_match. Default: loss where load_best_model_at_end or early_stopping_patience asks for one.
+	MetricForBestModel string `json:"metric_for_best_model" cfg:"null,resume"`
+	// A larger metric_for_best_model is better. Default: false for losses and perplexities, else true.
+	GreaterIsBetter bool `json:"greater_is_better" cfg:"null,resume"`
+	// Evaluations in a row without a better metric_for_best_model after which the run ends, as with transformers' EarlyStoppingCallback. 0: none.
+	EarlyStoppingPatience int `json:"early_stopping_patience" cfg:"null,resume"`
+	// By more than how much metric_for_best_model must be better to count for early stopping.
+	EarlyStoppingThreshold float64 `json:"early_stopping_threshold" cfg:"resume"`
 	// Start anew in an output_dir that holds a run, deleting its checkpoints. (A name of transformers 4.)
 	OverwriteOutputDir bool `json:"overwrite_output_dir" cfg:"resume"`
 	// Where training starts: auto (the newest complete checkpoint of output_dir, if there is one), none (afresh), or a

@@ -66,6 +66,8 @@ func (c *Config) checkObjectiveAndBatches(k *checker) {
 		"at least 0 and below 1, which would leave nothing")
 	k.number("noise_density", c.NoiseDensity, c.NoiseDensity > 0 && c.NoiseDensity < 1, "above 0 and below 1")
 	k.number("mean_noise_span_length", c.MeanNoiseSpanLength, c.MeanNoiseSpanLength >= 1, "at least 1")
+	k.size("early_stopping_patience", c.EarlyStoppingPatience, 0)
+	k.number("early_stopping_threshold", c.EarlyStoppingThreshold, c.EarlyStoppingThreshold >= 0, "at least 0")
 	k.size("eval_decode_samples", c.EvalDecodeSamples, 0)
 	k.number("label_smoothing_factor", c.LabelSmoothingFactor, c.LabelSmoothingFactor >= 0 && c.LabelSmoothingFactor < 1, "at least 0 and below 1")
 	k.size("max_seq_length", c.MaxSeqLength, 0)

@@ -40,8 +40,14 @@ func (c *Config) settle(given func(key string) bool, sources map[string]string) 
 			c.EvalStrategy = "steps"
 		}
 	})
-	follow("eval_on_start", "eval_strategy", func() { c.EvalOnStart = c.EvalStrategy == "steps" })
+	follow("eval_on_start", "eval_strategy", func() { c.EvalOnStart = c.EvalStrategy != "no" })
 	follow("eval_steps", "save_steps", func() { c.EvalSteps = c.SaveSteps })
+	if c.LoadBestModelAtEnd || c.EarlyStoppingPatience > 0 {
+		follow("metric_for_best_model", "load_best_model_at_end and early_stopping_patience", func() { c.MetricForBestModel = "loss" })
+	}
+	follow("greater_is_better", "metric_for_best_model", func() {
+		c.GreaterIsBetter = c.MetricForBestModel != "" && !strings.HasSuffix(c.MetricForBestModel, "loss") && !strings.HasSuffix(c.MetricForBestModel, "perplexity")
+	})
 }
 
 // Pairs tells whether the objective is one on pairs of sentences.
@@ -113,12 +119,8 @@ func (c *Config) checkEnums(k *checker) {
 			continue
 		}
 		if got := value.Field(f.index).String(); !slices.Contains(f.enum, got) {
-			hint := ""
-			if got == "epoch" || got == "best" {
-				hint = " (by epochs is not available yet)"
-			}
-			k.want(false, f.key, "want one of %s; got %q%s", strings.Join(slices.DeleteFunc(slices.Clone(f.enum),
-				func(s string) bool { return s == "" }), ", "), got, hint)
+			k.want(false, f.key, "want one of %s; got %q", strings.Join(slices.DeleteFunc(slices.Clone(f.enum),
+				func(s string) bool { return s == "" }), ", "), got)
 		}
 	}
 }
@@ -153,11 +155,28 @@ func (c *Config) checkCombinations(k *checker) {
 			"fixes the accumulation already; remove global_batch_size or gradient_accumulation_steps %d", c.GradientAccumulationSteps)
 	}
 	k.want(c.MaxSteps != -1 || c.NumTrainEpochs > 0, "num_train_epochs", "must be above 0 where max_steps is not given")
-	k.want(c.EvalStrategy != "steps" || len(c.EvalData) > 0, "eval_strategy", "steps needs eval_data")
+	k.want(c.EvalStrategy == "no" || c.EvalStrategy == "" || len(c.EvalData) > 0, "eval_strategy", "%s needs eval_data", c.EvalStrategy)
 	k.want(!c.EvalOnStart || len(c.EvalData) > 0, "eval_on_start", "true needs eval_data")
 	k.want(c.Backend != "nccl" || c.Device != "cpu", "backend", "nccl moves data between GPUs, but device is cpu; use gloo or auto")
+	c.checkBest(k)
+	for _, pattern := range c.Freeze {
+		_, err := regexp.Compile(pattern)
+		k.want(err == nil && pattern != "", "freeze", "%q is no regular expression: %v", pattern, err)
+	}
 	c.checkSchedule(k)
 	c.checkResume(k)
+}
+
+// checkBest wants evaluations and checkpoints for the best model.
+func (c *Config) checkBest(k *checker) {
+	for _, wants := range []struct {
+		key  string
+		such bool
+	}{{"load_best_model_at_end", c.LoadBestModelAtEnd}, {"early_stopping_patience", c.EarlyStoppingPatience > 0}} {
+		k.want(!wants.such || c.EvalStrategy != "no", wants.key, "needs evaluations: give eval_data, and eval_strategy steps or epoch")
+	}
+	k.want(!c.LoadBestModelAtEnd || c.EvalStrategy == "no" || c.SaveStrategy == c.EvalStrategy, "load_best_model_at_end",
+		"needs checkpoints where the model is evaluated: save_strategy is %s, eval_strategy %s", c.SaveStrategy, c.EvalStrategy)
 }
 
 // checkSchedule refuses details that the schedule would not use.

@@ -19,6 +19,14 @@ type beginning struct {
 	checkpoint *checkpoint.Checkpoint // nil: from the model
 }
 
+// history is the records of the run so far.
+func (b beginning) history() []map[string]any {
+	if b.checkpoint == nil {
+		return nil
+	}
+	return b.checkpoint.Trainer.LogHistory
+}
+
 // beginKey is where rank 0 tells the others which checkpoint they start from; empty: none.
 const beginKey = "train/begin"
 
@@ -126,6 +134,9 @@ func (r *rank) loadCheckpoint(ckpt *checkpoint.Checkpoint) (steps int64, err err
 	defer moments.Close()
 	fill := func(s ddp.State) error {
 		value, ok1 := weights.Tensor(s.Name)
+		if ok1 && s.Frozen {
+			return value.AsFloat32(s.Value)
+		}
 		m, ok2 := moments.Tensor(s.Name + expAvgSuffix)
 		v, ok3 := moments.Tensor(s.Name + expAvgSqSuffix)
 		if !ok1 || !ok2 || !ok3 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/ddprun/ddprun/ddp"
@@ -27,6 +28,7 @@ type feed struct {
 	free    chan *stepInput
 	done    chan struct{}
 	cancel  context.CancelFunc
+	enough  atomic.Bool // no more steps are wanted
 }
 
 // stepInput is one step's input for this rank.
@@ -66,6 +68,19 @@ func (f *feed) next(ctx context.Context) (*stepInput, time.Duration, error) {
 }
 
 func (f *feed) release(in *stepInput) { f.free <- in }
+
+// drain ends the feed where every rank wants no more after step steps: what was made ahead is dropped up to the step at which all agree to stop.
+func (f *feed) drain(ctx context.Context, step int64) error {
+	f.enough.Store(true)
+	for ; step < f.plan.total; step++ {
+		in, _, err := f.next(ctx)
+		if err != nil || in.stop {
+			return err
+		}
+		f.release(in)
+	}
+	return nil
+}
 
 // close ends the goroutine. The host group must be aborted first if a peer may not come to its next collective.
 func (f *feed) close() {
@@ -122,6 +137,9 @@ func (f *feed) fill(in *stepInput) error {
 	case <-f.job.Stop:
 		sums[1] = 1
 	default:
+	}
+	if f.enough.Load() {
+		sums[1] = 1
 	}
 	if err := ddp.SumFloat64s(f.group, sums); err != nil {
 		return mark(ErrPeer, err)

@@ -44,8 +44,8 @@ func openOutput(ctx context.Context, r *rank, p *plan, start beginning) (*output
 	if r.job.Rank != 0 {
 		return out, nil
 	}
+	out.history = start.history()
 	if start.checkpoint != nil {
-		out.history = start.checkpoint.Trainer.LogHistory
 		out.tokens = start.checkpoint.Trainer.NumInputTokensSeen
 	}
 	var err error
@@ -125,35 +125,59 @@ func (o *output) logEval(step int64, results []evalResult, took time.Duration) e
 	if o.r.job.Rank != 0 {
 		return nil
 	}
-	entry := map[string]any{"step": step, "epoch": o.plan.epochs(step), "eval_runtime": took.Seconds()}
 	for _, e := range results {
-		prefix, line := "eval_", o.r.job.Log.Info().Int64("step", step)
+		line := o.r.job.Log.Info().Int64("step", step)
 		if e.set != "" {
-			prefix += e.set + "_"
 			line = line.Str("set", e.set)
 		}
-		entry[prefix+"loss"] = e.loss()
-		line = line.Str("loss", fmt.Sprintf("%.4f", e.loss()))
-		for _, term := range e.terms {
-			if len(e.terms) > 1 {
-				entry[prefix+term.name+"_loss"] = term.loss
-				line = line.Str(term.name+"_loss", fmt.Sprintf("%.4f", term.loss))
-			}
-			if term.tokens {
-				entry[prefix+"perplexity"] = term.perplexity()
-				line = line.Str("perplexity", fmt.Sprintf("%.4g", term.perplexity()))
-			} else {
-				entry[prefix+term.name+"_accuracy"] = term.accuracy
-				line = line.Str(term.name+"_accuracy", fmt.Sprintf("%.4f", term.accuracy))
-			}
-			if d := term.decoded; d.samples > 0 {
-				entry[prefix+"token_accuracy"], entry[prefix+"exact_match"] = d.tokenAccuracy(), d.exactMatch()
-				line = line.Str("token_accuracy", fmt.Sprintf("%.4f", d.tokenAccuracy())).Str("exact_match", fmt.Sprintf("%.4f", d.exactMatch()))
-			}
+		for _, m := range e.metrics() {
+			line = line.Str(m.name, fmt.Sprintf(m.format, m.value))
 		}
 		line.Msg("evaluation")
 	}
+	entry := evalEntry(results)
+	maps.Copy(entry, map[string]any{"step": step, "epoch": o.plan.epochs(step), "eval_runtime": took.Seconds()})
 	return o.record(entry)
+}
+
+// evalEntry is the metrics of an evaluation's record.
+func evalEntry(results []evalResult) map[string]any {
+	entry := map[string]any{}
+	for _, e := range results {
+		prefix := "eval_"
+		if e.set != "" {
+			prefix += e.set + "_"
+		}
+		for _, m := range e.metrics() {
+			entry[prefix+m.name] = m.value
+		}
+	}
+	return entry
+}
+
+// metric is a number of an evaluation and how log lines show it.
+type metric struct {
+	name   string
+	value  float64
+	format string
+}
+
+func (e evalResult) metrics() []metric {
+	all := []metric{{"loss", e.loss(), "%.4f"}}
+	for _, term := range e.terms {
+		if len(e.terms) > 1 {
+			all = append(all, metric{term.name + "_loss", term.loss, "%.4f"})
+		}
+		if term.tokens {
+			all = append(all, metric{"perplexity", term.perplexity(), "%.4g"})
+		} else {
+			all = append(all, metric{term.name + "_accuracy", term.accuracy, "%.4f"})
+		}
+		if d := term.decoded; d.samples > 0 {
+			all = append(all, metric{"token_accuracy", d.tokenAccuracy(), "%.4f"}, metric{"exact_match", d.exactMatch(), "%.4f"})
+		}
+	}
+	return all
 }
 
 func (o *output) record(entry map[string]any) error {
@@ -197,6 +221,9 @@ func (o *output) finish(step int64) error {
 		return nil
 	}
 	o.r.job.Beat(PhaseCheckpoint, step, o.saved())
+	if err := o.saver.takeBest(step); err != nil {
+		return err
+	}
 	if err := o.saver.saveModel(o.ctx); err != nil {
 		return mark(ErrPermanent, err)
 	}

@@ -41,13 +41,24 @@ func newPlan(c *config.Config, samples int64, lanes int) (*plan, error) {
 		NumCycles: k.NumCycles, MinLRRatio: k.MinLRRatio, StableSteps: k.NumStableSteps, DecaySteps: k.NumDecaySteps,
 		WarmupType: k.WarmupType, DecayType: k.DecayType}
 	p.loggingSteps = max(1, config.Steps(c.LoggingSteps, p.total))
-	if c.EvalStrategy == "steps" {
-		p.evalSteps = max(1, config.Steps(c.EvalSteps, p.total))
-	}
-	if c.SaveStrategy == "steps" {
-		p.saveSteps = max(1, config.Steps(c.SaveSteps, p.total))
+	p.evalSteps = p.every(c.EvalStrategy, c.EvalSteps)
+	p.saveSteps = p.every(c.SaveStrategy, c.SaveSteps)
+	if c.LoadBestModelAtEnd && p.evalSteps > 0 && p.saveSteps%p.evalSteps != 0 {
+		return nil, fmt.Errorf("load_best_model_at_end: checkpoints are written every %d steps, which is no multiple of the %d between evaluations; "+
+			"set save_steps to eval_steps", p.saveSteps, p.evalSteps)
 	}
 	return p, nil
+}
+
+// every is the number of steps between what a strategy and its steps say; 0: never.
+func (p *plan) every(strategy string, steps float64) int64 {
+	switch strategy {
+	case "steps":
+		return max(1, config.Steps(steps, p.total))
+	case "epoch":
+		return p.stepsPerEpoch
+	}
+	return 0
 }
 
 // learningRate is that of the step after step steps are done.

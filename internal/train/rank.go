@@ -23,6 +23,7 @@ type rank struct {
 	data   ddp.Group // gradients
 	host   ddp.Group // counts, flags, sums: small tensors on the host
 
+	best      best
 	firstLane int // of this rank
 	nonfinite int // steps in a row that were skipped
 }

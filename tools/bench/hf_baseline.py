@@ -8,7 +8,7 @@ Dynamic padding, grouping by length, fused AdamW, fp32. Two ways to give both si
 Prints one JSON object: tokens_per_second and median_tokens_per_second (padding not counted, the first --warmup steps left
 out), padded_tokens_per_second, steps, loss per step, peak_rss_mib.
 
-  hf_baseline.py --model DIR --text FILE [--objective mlm|nsp] [--steps N] [--batch 8] [--threads N] [--max-length 512] [--order random|corpus]
+  hf_baseline.py --model DIR --text FILE [--objective mlm|nsp|reconstruction] [--steps N] [--batch 8] [--threads N] [--max-length 512] [--order random|corpus]
       [--window N]
 
 FILE holds one sentence a line. DIR is a model directory; without weights it is initialised at random. --steps 0 is one pass.
@@ -27,7 +27,7 @@ def parse():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--model", required=True)
     p.add_argument("--text", required=True)
-    p.add_argument("--objective", choices=["mlm", "nsp"], default="mlm")
+    p.add_argument("--objective", choices=["mlm", "nsp", "reconstruction"], default="mlm")
     p.add_argument("--steps", type=int, default=20)
     p.add_argument("--warmup", type=int, default=3)
     p.add_argument("--batch", type=int, default=8)
@@ -50,7 +50,7 @@ def main():
     tf.set_seed(a.seed)
     tokenizer = tf.AutoTokenizer.from_pretrained(a.model)
     has_weights = any(f.endswith((".safetensors", ".bin")) for f in os.listdir(a.model))
-    kind = {"mlm": tf.AutoModelForMaskedLM, "nsp": tf.AutoModelForNextSentencePrediction}[a.objective]
+    kind = {"mlm": tf.AutoModelForMaskedLM, "nsp": tf.AutoModelForNextSentencePrediction, "reconstruction": tf.AutoModelForSeq2SeqLM}[a.objective]
     model = kind.from_pretrained(a.model) if has_weights else kind.from_config(tf.AutoConfig.from_pretrained(a.model))
     rows = samples(a, tokenizer)
     steps = a.steps or -(-len(rows) // a.batch)
@@ -76,6 +76,8 @@ def samples(a, tokenizer):
         lines = [line.strip() for line in f if line.strip()]
     if a.objective == "nsp":
         return pairs(a, tokenizer, lines)
+    if a.objective == "reconstruction":
+        return perturbed(a, tokenizer, lines)
     if not a.window:
         return [{"input_ids": r} for r in tokenizer(lines, truncation=True, max_length=a.max_length)["input_ids"]]
     flat = [t for r in tokenizer(lines, add_special_tokens=False)["input_ids"] for t in r]
@@ -99,6 +101,19 @@ def pairs(a, tokenizer, lines):
     return rows
 
 
+def perturbed(a, tokenizer, lines):
+    """A line without a fifth of its words and in another order, and the line."""
+    import random
+    draw = random.Random(a.seed)
+    rows = []
+    for line in lines:
+        words = [w for w in line.split() if draw.random() > 0.2]
+        draw.shuffle(words)
+        read, written = tokenizer([" ".join(words), line], truncation=True, max_length=a.max_length)["input_ids"]
+        rows.append({"input_ids": read, "labels": written})
+    return rows
+
+
 def collator(torch, tokenizer, counts, objective):
     def collate(batch):
         n = max(len(r["input_ids"]) for r in batch)
@@ -115,6 +130,13 @@ def collator(torch, tokenizer, counts, objective):
             for i, r in enumerate(batch):
                 types[i, :len(r["token_type_ids"])] = torch.tensor(r["token_type_ids"])
             return {"input_ids": ids, "attention_mask": attention, "token_type_ids": types, "labels": torch.tensor([r["labels"] for r in batch])}
+        if objective == "reconstruction":
+            labels = torch.full((len(batch), max(len(r["labels"]) for r in batch)), -100)
+            for i, r in enumerate(batch):
+                labels[i, :len(r["labels"])] = torch.tensor(r["labels"])
+            counts["real"] += int((labels != -100).sum())
+            counts["padded"] += labels.numel()
+            return {"input_ids": ids, "attention_mask": attention, "labels": labels}
         labels = ids.clone()
         mask = (torch.rand(ids.shape) < 0.15) & attention.bool()
         labels[~mask] = -100
