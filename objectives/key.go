@@ -21,6 +21,7 @@ var (
 	purposeMLM  = purpose{'m', 'l', 'm', ' ', 'm', 'a', 's', 'k'}
 	purposePair = purpose{'p', 'a', 'i', 'r', ' ', 's', 'i', 'd'}
 
+	purposeMixture        = purpose{'m', 'i', 'x', 't', 'u', 'r', 'e', ' '}
 	purposeReconstruction = purpose{'w', 'o', 'r', 'd', 's', ' ', 'm', 'v'}
 	purposeSpans          = purpose{'s', 'p', 'a', 'n', 's', ' ', 'c', 'o'}
 )

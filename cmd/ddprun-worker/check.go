@@ -57,7 +57,7 @@ func check(ctx context.Context, c *config.Config, nproc int, dry bool, stderr io
 		return err
 	}
 	defer t.tok.Close()
-	if err := train.CheckMetric(c, t.objective.Terms()); err != nil {
+	if err := train.CheckMetric(c, t.objectives); err != nil {
 		return err
 	}
 	lanes, err := train.CheckStart(c, nproc, func() (string, error) {

@@ -45,9 +45,9 @@ func (e *encoder) Encode(texts []string) ([]shard.Encoding, error) {
 // text is what turns a run's text into samples: tokenizer, objective and the longest sample.
 type text struct {
 	encoder
-	vocab     objectives.Vocab
-	objective objectives.Objective
-	maxTokens int // of a sample, special tokens included
+	vocab      objectives.Vocab
+	objectives *objectives.Mixture
+	maxTokens  int // of a sample, special tokens included
 }
 
 // openText reads the tokenizer and checks it, the model and the objective against each other. The caller closes tok.
@@ -80,31 +80,43 @@ func (t *text) open(c *config.Config, json []byte) (err error) {
 		return err
 	}
 	t.maxTokens = limits.MaxTokens
-	if t.objective, err = newObjective(c, limits, t.vocab); err != nil {
+	if t.objectives, err = newObjectives(c, limits, t.vocab); err != nil {
 		return inputError{fmt.Errorf("%s: %w", c.Model, err)}
 	}
-	if t.objective.TextTokens(t.maxTokens) < 1 {
+	if t.objectives.TextTokens(t.maxTokens) < 1 {
 		return inputError{fmt.Errorf("max_seq_length: %d leaves no room for text beside special tokens", t.maxTokens)}
 	}
 	return nil
 }
 
-// newObjective makes the objective that the configuration names.
-func newObjective(c *config.Config, limits train.Limits, vocab objectives.Vocab) (objectives.Objective, error) {
+// newObjectives makes the objectives that the configuration names.
+func newObjectives(c *config.Config, limits train.Limits, vocab objectives.Vocab) (*objectives.Mixture, error) {
+	var parts []objectives.Part
+	for _, m := range c.Mix() {
+		objective, err := newObjective(c, m.Objective, limits, vocab)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, objectives.Part{Objective: objective, Name: m.Objective, Weight: m.Weight, LossWeight: m.LossWeight})
+	}
+	return objectives.NewMixture(parts...)
+}
+
+func newObjective(c *config.Config, name string, limits train.Limits, vocab objectives.Vocab) (objectives.Objective, error) {
 	mlm := objectives.MLMConfig{Probability: c.MLMProbability, MaskReplaceProb: c.MaskReplaceProb, RandomReplaceProb: c.RandomReplaceProb,
 		WholeWordMask: c.WholeWordMask, PositionOffset: limits.PositionOffset}
-	switch {
-	case c.Objective == "reconstruction":
+	switch name {
+	case "reconstruction":
 		return objectives.NewReconstruction(objectives.ReconstructionConfig{Probability: c.PerturbationProbability,
 			Perturbation: objectives.Perturbation(c.Perturbation), WordOrder: objectives.WordOrder(c.WordOrder), DecoderStart: limits.DecoderStart}, vocab)
-	case c.Objective == "span_corruption":
+	case "span_corruption":
 		return objectives.NewSpanCorruption(objectives.SpanConfig{Density: c.NoiseDensity, MeanLength: c.MeanNoiseSpanLength,
 			DecoderStart: limits.DecoderStart}, vocab)
-	case !c.Pairs():
+	case "mlm":
 		return objectives.NewMLM(mlm, vocab)
 	}
 	pair := objectives.PairConfig{MaxTokens: limits.MaxTokens, PositionOffset: limits.PositionOffset}
-	task, withMLM := strings.CutPrefix(c.Objective, "mlm+")
+	task, withMLM := strings.CutPrefix(name, "mlm+")
 	if pair.Task = objectives.PairTask(task); withMLM {
 		pair.MLM = &mlm
 	}
@@ -164,8 +176,8 @@ func (t *text) prepareConfig(c *config.Config, shardsDir string, paths []string)
 
 // sampleConfig says what of the shards is a sample.
 func (t *text) sampleConfig(c *config.Config) shard.SampleConfig {
-	return shard.SampleConfig{Unit: shard.SampleUnit(c.SampleUnit), MaxTokens: t.objective.TextTokens(t.maxTokens),
-		Keep: t.objective.Keep, KeepDigest: t.objective.KeepDigest()}
+	return shard.SampleConfig{Unit: shard.SampleUnit(c.SampleUnit), MaxTokens: t.objectives.TextTokens(t.maxTokens),
+		Keep: t.objectives.Keep, KeepDigest: t.objectives.KeepDigest()}
 }
 
 // corpora are the samples of a run.
@@ -237,8 +249,8 @@ func (t *text) openCorpus(ctx context.Context, c *config.Config, d *corpora, sha
 	d.closers = append(d.closers, corpus.Close)
 	samples, err := corpus.Samples(ctx, t.sampleConfig(c))
 	if errors.Is(err, shard.ErrNothingLeft) {
-		err = fmt.Errorf("%w: all tokens are special ones such as the unknown token, which objective %s can neither mask nor predict; "+
-			"does the model's tokenizer know this language?", err, c.Objective)
+		err = fmt.Errorf("%w: all tokens are special ones such as the unknown token, or there is nothing beside them, so that objective %s has nothing to mask or to predict; "+
+			"does the model's tokenizer know this language?", err, strings.Join(t.objectives.Terms(), " + "))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("text %s: %w", strings.Join(paths, ", "), err)
@@ -247,12 +259,12 @@ func (t *text) openCorpus(ctx context.Context, c *config.Config, d *corpora, sha
 	if r := samples.Report(); r.LeftOut > 0 && !r.Reused {
 		log.Info().Int64("samples", r.LeftOut).Msg("left out: no token but special ones")
 	}
-	if c.Objective == "reconstruction" {
+	if c.Has("reconstruction") {
 		if err := t.checkWords(samples); err != nil {
 			return nil, fmt.Errorf("text %s: %w", strings.Join(paths, ", "), err)
 		}
 	}
-	if strings.HasSuffix(c.Objective, "nsp") {
+	if c.RandomSentences() {
 		if err := samples.CheckNegatives(c.NSPNegatives == "any"); err != nil {
 			return nil, fmt.Errorf("text %s: %w", strings.Join(paths, ", "), err)
 		}

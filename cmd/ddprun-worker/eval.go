@@ -75,7 +75,7 @@ func runEval(cmd *cobra.Command, model string, o evalOptions) error {
 	if err != nil {
 		return err
 	}
-	job := &train.Job{Config: c, World: 1, Threads: o.threads, Objective: t.objective, Eval: []train.EvalSet{{Samples: data.train}},
+	job := &train.Job{Config: c, World: 1, Threads: o.threads, Objectives: t.objectives, Eval: []train.EvalSet{{Samples: data.train}},
 		Log: newLogger(cmd.ErrOrStderr(), c, 0)}
 	result, err := t.evaluate(job, o.predictions)
 	if err != nil {
@@ -93,16 +93,25 @@ func runEval(cmd *cobra.Command, model string, o evalOptions) error {
 func describe(result train.Evaluation) (map[string]any, error) {
 	answer := map[string]any{}
 	loss := 0.0
+	texts := 0
 	for _, term := range result {
-		loss += term.Loss
-		answer[term.Unit] = term.Count
+		if term.Unit != "pairs" {
+			texts++
+		}
+	}
+	for _, term := range result {
+		prefix := ""
+		if texts > 1 {
+			prefix = term.Name + "_"
+		}
+		loss += term.Weight * term.Loss
 		if term.Unit == "pairs" {
-			answer[term.Name+"_accuracy"] = term.Accuracy
+			answer[term.Unit], answer[term.Name+"_accuracy"] = term.Count, term.Accuracy
 		} else {
-			answer["perplexity"], answer["accuracy"] = math.Exp(term.Loss), term.Accuracy
+			answer[prefix+term.Unit], answer[prefix+"perplexity"], answer[prefix+"accuracy"] = term.Count, math.Exp(term.Loss), term.Accuracy
 		}
 		if term.DecodedSamples > 0 {
-			answer["decoded_samples"], answer["token_accuracy"], answer["exact_match"] = term.DecodedSamples, term.TokenAccuracy, term.ExactMatch
+			answer[prefix+"decoded_samples"], answer[prefix+"token_accuracy"], answer[prefix+"exact_match"] = term.DecodedSamples, term.TokenAccuracy, term.ExactMatch
 		}
 		if len(result) > 1 {
 			answer[term.Name+"_loss"] = term.Loss

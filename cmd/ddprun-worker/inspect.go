@@ -70,20 +70,20 @@ func runInspect(cmd *cobra.Command, path string, o inspectOptions) error {
 	if err != nil {
 		return err
 	}
-	job := &train.Job{Config: c, World: 1, Train: data.train, Objective: t.objective}
-	return train.Inspect(job, lanes, o.epoch, o.samples, func(index int64, b *objectives.Batch) error {
-		return t.show(cmd.OutOrStdout(), data.train, index, b)
+	job := &train.Job{Config: c, World: 1, Train: data.train, Objectives: t.objectives}
+	return train.Inspect(job, lanes, o.epoch, o.samples, func(index int64, objective string, b *objectives.Batch) error {
+		return t.show(cmd.OutOrStdout(), data.train, index, objective, b)
 	})
 }
 
 // show writes the one sample of a batch.
-func (t *text) show(w io.Writer, samples *shard.Samples, index int64, b *objectives.Batch) error {
+func (t *text) show(w io.Writer, samples *shard.Samples, index int64, objective string, b *objectives.Batch) error {
 	origin, err := samples.Origin(index)
 	if err != nil {
 		return err
 	}
 	var out strings.Builder
-	fmt.Fprintf(&out, "sample %d of %d, %d tokens, from %s, byte %d on", index, samples.Len(), b.Tokens(), origin.Path, origin.Offset)
+	fmt.Fprintf(&out, "sample %d of %d, %s, %d tokens, from %s, byte %d on", index, samples.Len(), objective, b.Tokens(), origin.Path, origin.Offset)
 	for _, class := range b.PairLabels {
 		fmt.Fprintf(&out, ", class %d", class)
 	}

@@ -38,6 +38,10 @@ type Config struct {
 	// a sentence is written again of which words were deleted and the rest shuffled. span_corruption: the spans that were taken out of a text are
 	// written (T5 3.1.4).
 	Objective string `json:"objective" enum:"mlm|nsp|sop|mlm+nsp|mlm+sop|reconstruction|span_corruption"`
+	// Several objectives in place of objective: a list of their names, or of maps {objective: NAME, weight: W, loss_weight: L}. weight (default 1) is the
+	// share of the samples that an objective makes, relative to the others'; loss_weight (default 1) multiplies its mean loss. All work on the same
+	// unit of sample and the same model. Losses are told apart; every held-out sample is evaluated for each. (A name of ddprun.)
+	Objectives Mixture `json:"objectives" cfg:"null"`
 	// Where the random sentence of an nsp pair comes from: another document than the first's, or any.
 	NSPNegatives string `json:"nsp_negatives" enum:"other_document|any"`
 	// Probability that a token (with whole_word_mask, a word) is selected for prediction; above 0, at most 1.
@@ -187,6 +191,16 @@ type LRSchedulerKwargs struct {
 	WarmupType string `json:"warmup_type"`
 	// Course of the decay: linear, cosine or 1-sqrt.
 	DecayType string `json:"decay_type"`
+}
+
+// Mixture is the objectives of a run and what they weigh.
+type Mixture []MixedObjective
+
+// MixedObjective is an objective of a mixture.
+type MixedObjective struct {
+	Objective  string  `json:"objective"`
+	Weight     float64 `json:"weight"`
+	LossWeight float64 `json:"loss_weight"`
 }
 
 // Strings is a list of strings that may be written as a single one.

@@ -70,6 +70,8 @@ func (c *Config) decode(e entry) []error {
 		*p, errs = list, asList(err)
 	case *EvalData:
 		*p, errs = decodeEvalData(e, value)
+	case *Mixture:
+		*p, errs = decodeMixture(e, value)
 	case *LRSchedulerKwargs:
 		errs = decodeKwargs(e, value, p)
 	default:
@@ -188,6 +190,28 @@ func decodeEvalData(e entry, n *yaml.Node) (EvalData, []error) {
 	return sets, append(errs, more...)
 }
 
+// decodeMixture reads a list of names, or of maps.
+func decodeMixture(e entry, n *yaml.Node) (Mixture, []error) {
+	if n.Kind != yaml.SequenceNode {
+		return nil, []error{e.errorf("want a list such as [reconstruction, span_corruption], got %s", describe(n))}
+	}
+	var mixture Mixture
+	var errs []error
+	for _, item := range n.Content {
+		one := MixedObjective{Weight: 1, LossWeight: 1}
+		line := e
+		line.where = item
+		if value := resolve(item); value.Kind == yaml.MappingNode {
+			errs = append(errs, decodeFields(line, value, map[string]any{"objective": &one.Objective, "weight": &one.Weight, "loss_weight": &one.LossWeight})...)
+		} else {
+			name, err := decodeString(line, value)
+			one.Objective, errs = name, append(errs, asList(err)...)
+		}
+		mixture = append(mixture, one)
+	}
+	return mixture, errs
+}
+
 func decodeKwargs(e entry, n *yaml.Node, into *LRSchedulerKwargs) []error {
 	if n.Kind != yaml.MappingNode {
 		return []error{e.errorf("want a map such as {num_cycles: 0.5}, got %s", describe(n))}
@@ -196,6 +220,11 @@ func decodeKwargs(e entry, n *yaml.Node, into *LRSchedulerKwargs) []error {
 		"num_cycles": &into.NumCycles, "min_lr_ratio": &into.MinLRRatio, "num_decay_steps": &into.NumDecaySteps,
 		"num_stable_steps": &into.NumStableSteps, "warmup_type": &into.WarmupType, "decay_type": &into.DecayType,
 	}
+	return decodeFields(e, n, targets)
+}
+
+// decodeFields reads a map into the targets, pointers by name.
+func decodeFields(e entry, n *yaml.Node, targets map[string]any) []error {
 	var errs []error
 	more := pairs(n, e.src, func(name string, keyNode, value *yaml.Node) {
 		inner := entry{key: e.key + "." + name, where: keyNode, value: value, src: e.src}

@@ -27,7 +27,7 @@ func (c *Config) settle(given func(key string) bool, sources map[string]string) 
 		follow("sample_unit", "objective", func() { c.SampleUnit = "pair" })
 		follow("sentence_unit", "objective", func() { c.SentenceUnit = "auto" })
 	}
-	if c.Objective == "reconstruction" && c.SampleUnit == Default().SampleUnit {
+	if c.Has("reconstruction") && c.SampleUnit == Default().SampleUnit {
 		follow("sample_unit", "objective", func() { c.SampleUnit = "sentence" })
 		if c.SampleUnit == "sentence" {
 			follow("sentence_unit", "objective", func() { c.SentenceUnit = "auto" })
@@ -50,15 +50,42 @@ func (c *Config) settle(given func(key string) bool, sources map[string]string) 
 	})
 }
 
-// Pairs tells whether the objective is one on pairs of sentences.
-func (c *Config) Pairs() bool {
-	return strings.HasSuffix(c.Objective, "nsp") || strings.HasSuffix(c.Objective, "sop")
+// Mix returns the objectives of the run, which objectives or objective names.
+func (c *Config) Mix() Mixture {
+	if len(c.Objectives) > 0 {
+		return c.Objectives
+	}
+	return Mixture{{Objective: c.Objective, Weight: 1, LossWeight: 1}}
 }
 
-// SequenceToSequence tells whether the objective is one of models that read one text and write another.
-func (c *Config) SequenceToSequence() bool {
-	return c.Objective == "reconstruction" || c.Objective == "span_corruption"
+// Has tells whether one of the objectives is among these.
+func (c *Config) Has(objectives ...string) bool {
+	return slices.ContainsFunc(c.Mix(), func(m MixedObjective) bool { return slices.Contains(objectives, m.Objective) })
 }
+
+// names are the objectives in words.
+func (c *Config) names() string {
+	var names []string
+	for _, m := range c.Mix() {
+		names = append(names, m.Objective)
+	}
+	return strings.Join(names, ", ")
+}
+
+// Kinds of objectives.
+var (
+	onPairs = []string{"nsp", "sop", "mlm+nsp", "mlm+sop"}  // of sentences
+	ofText  = []string{"reconstruction", "span_corruption"} // of models that read one text and write another
+)
+
+// Pairs tells whether an objective is one on pairs of sentences.
+func (c *Config) Pairs() bool { return c.Has(onPairs...) }
+
+// SequenceToSequence tells whether an objective is one of models that read one text and write another.
+func (c *Config) SequenceToSequence() bool { return c.Has(ofText...) }
+
+// RandomSentences tells whether an objective wants random sentences for its pairs.
+func (c *Config) RandomSentences() bool { return c.Has("nsp", "mlm+nsp") }
 
 // problem is what is wrong with the value of a key.
 type problem struct{ key, text string }
@@ -132,10 +159,11 @@ func (c *Config) checkCombinations(k *checker) {
 		"sentence needs sentence_unit to say where sentences end: line or auto")
 	k.want(c.SampleUnit != "pair" || c.SentenceUnit != "", "sentence_unit",
 		"sample_unit pair needs to know where sentences end: line or auto")
-	k.want(!c.Pairs() || c.SampleUnit == "pair", "sample_unit", "objective %s wants pairs, got %s; leave sample_unit out", c.Objective, c.SampleUnit)
-	k.want(c.Pairs() || c.SampleUnit != "pair", "sample_unit", "pair is for objectives on pairs of sentences, but objective is %s", c.Objective)
-	k.want(strings.HasSuffix(c.Objective, "nsp") || c.NSPNegatives == Default().NSPNegatives, "nsp_negatives",
-		"is for objective nsp and mlm+nsp, but objective is %s", c.Objective)
+	k.want(!c.Pairs() || c.SampleUnit == "pair", "sample_unit", "objective %s wants pairs, got %s; leave sample_unit out", c.names(), c.SampleUnit)
+	k.want(c.Pairs() || c.SampleUnit != "pair", "sample_unit", "pair is for objectives on pairs of sentences, but objective is %s", c.names())
+	k.want(c.RandomSentences() || c.NSPNegatives == Default().NSPNegatives, "nsp_negatives",
+		"is for objective nsp and mlm+nsp, but objective is %s", c.names())
+	c.checkMixture(k)
 	standard := Default()
 	for _, of := range []struct {
 		objective, key string
@@ -147,7 +175,7 @@ func (c *Config) checkCombinations(k *checker) {
 		{"span_corruption", "noise_density", c.NoiseDensity == standard.NoiseDensity},
 		{"span_corruption", "mean_noise_span_length", c.MeanNoiseSpanLength == standard.MeanNoiseSpanLength},
 	} {
-		k.want(of.same || c.Objective == of.objective, of.key, "is for objective %s, but objective is %s", of.objective, c.Objective)
+		k.want(of.same || c.Has(of.objective), of.key, "is for objective %s, but objective is %s", of.objective, c.names())
 	}
 	if b := c.PerDeviceTrainBatchSize; c.GlobalBatchSize > 0 && b > 0 {
 		k.want(c.GlobalBatchSize%b == 0, "global_batch_size", "%d is not a multiple of per_device_train_batch_size %d", c.GlobalBatchSize, b)
@@ -165,6 +193,30 @@ func (c *Config) checkCombinations(k *checker) {
 	}
 	c.checkSchedule(k)
 	c.checkResume(k)
+}
+
+// checkMixture refuses objectives that cannot share samples or a model.
+func (c *Config) checkMixture(k *checker) {
+	k.want(len(c.Objectives) == 0 || c.Objective == Default().Objective, "objective", "objectives lists them all; remove objective %s", c.Objective)
+	seen := map[string]bool{}
+	pairs, text := 0, 0
+	for _, m := range c.Objectives {
+		k.want(slices.Contains(fieldOf["objective"].enum, m.Objective), "objectives", "want each to be one of %s; got %q",
+			strings.Join(fieldOf["objective"].enum, ", "), m.Objective)
+		k.want(!seen[m.Objective], "objectives", "%s stands twice", m.Objective)
+		seen[m.Objective] = true
+		k.number("objectives", m.Weight, m.Weight > 0, "of a weight above 0")
+		k.number("objectives", m.LossWeight, m.LossWeight >= 0, "of a loss_weight at least 0")
+		if slices.Contains(onPairs, m.Objective) {
+			pairs++
+		}
+		if slices.Contains(ofText, m.Objective) {
+			text++
+		}
+	}
+	k.want(pairs == 0 || pairs == len(c.Objectives), "objectives", "%s cannot be mixed: some are on pairs of sentences, some are not "+
+		"(mlm+nsp is mlm on the pairs of nsp)", c.names())
+	k.want(text == 0 || text == len(c.Objectives), "objectives", "%s cannot be mixed: no model has heads for all of them", c.names())
 }
 
 // checkBest wants evaluations and checkpoints for the best model.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/ddprun/ddprun/internal/config"
+	"github.com/ddprun/ddprun/objectives"
 )
 
 // best follows metric_for_best_model over the evaluations of a run. Every rank has the same, since evaluations are the same on every rank.
@@ -78,17 +79,16 @@ func (b *best) stop() bool { return b.patience > 0 && b.behind >= b.patience }
 
 // CheckMetric tells that the evaluations of an objective with these terms have no metric of the name that metric_for_best_model says: an error of kind
 // [ErrInput].
-func CheckMetric(c *config.Config, terms []string) error {
+func CheckMetric(c *config.Config, mixture *objectives.Mixture) error {
 	if c.MetricForBestModel == "" || len(c.EvalData) == 0 {
 		return nil
 	}
-	heads := headsOf(c)
 	var results []evalResult
 	for _, set := range c.EvalData {
 		result := evalResult{set: set.Name}
-		for k, name := range terms {
-			term := evalTerm{name: name, tokens: (heads.Tokens || heads.Targets) && k == 0}
-			if heads.Targets && c.EvalDecodeSamples > 0 {
+		for _, t := range termsOf(mixture) {
+			term := evalTerm{name: t.name, tokens: t.head != pairHead}
+			if t.head == targetHead && c.EvalDecodeSamples > 0 {
 				term.decoded.samples = 1
 			}
 			result.terms = append(result.terms, term)

@@ -63,7 +63,7 @@ func TestCheckMetric(t *testing.T) {
 		{"nsp", "perplexity", "eval_loss, eval_nsp_accuracy"}, {"mlm", "b_loss", `have no "b_loss"`},
 	} {
 		conf := settings(t, goldenModel, "eval_data=text.txt", "objective="+c.objective, "metric_for_best_model="+c.metric)
-		err := CheckMetric(conf, newJob(t, conf, 3).Objective.Terms())
+		err := CheckMetric(conf, newJob(t, conf, 3).Objectives)
 		if c.want == "" && err == nil {
 			continue
 		}

@@ -20,7 +20,8 @@ type evalResult struct {
 // evalTerm is one term of the loss over a set.
 type evalTerm struct {
 	name     string
-	tokens   bool // it is a mean over labelled or target tokens, else over pairs
+	tokens   bool    // it is a mean over labelled or target tokens, else over pairs
+	weight   float64 // what it is multiplied with in the sum
 	loss     float64
 	accuracy float64 // of pairs: the share whose likelier class is the right one
 	decoded  decoded
@@ -28,11 +29,11 @@ type evalTerm struct {
 
 func (e evalTerm) perplexity() float64 { return math.Exp(e.loss) }
 
-// loss is the sum of the terms.
+// loss is the weighted sum of the terms.
 func (e evalResult) loss() float64 {
 	sum := 0.0
 	for _, t := range e.terms {
-		sum += t.loss
+		sum += t.weight * t.loss
 	}
 	return sum
 }
@@ -53,14 +54,14 @@ func (r *rank) evaluate(step, saved int64) ([]evalResult, error) {
 
 // means adds up the sums of micro-batches, a term each, and divides them.
 func (r *rank) means(batches []evalSums) []evalTerm {
-	names, heads := r.job.Objective.Terms(), headsOf(r.job.Config)
-	sums := make([]evalSums, len(names))
+	all := r.job.terms()
+	sums := make([]evalSums, len(all))
 	for i, x := range batches {
-		sums[i%len(names)].add(x)
+		sums[i%len(all)].add(x)
 	}
-	terms := make([]evalTerm, len(names))
+	terms := make([]evalTerm, len(all))
 	for k, sum := range sums {
-		terms[k] = evalTerm{names[k], (heads.Tokens || heads.Targets) && k == 0, sum.loss / sum.count, sum.correct / sum.count, sum.decoded}
+		terms[k] = evalTerm{all[k].name, all[k].head != pairHead, all[k].weight, sum.loss / sum.count, sum.correct / sum.count, sum.decoded}
 	}
 	return terms
 }
@@ -89,11 +90,13 @@ func (e *evalSums) add(x evalSums) {
 	e.decoded.add(x.decoded)
 }
 
-// evaluateBatch returns a micro-batch's sums, a term each.
-func (r *rank) evaluateBatch(batch *objectives.Batch) (sums []evalSums, err error) {
+// evaluateBatch returns a micro-batch's sums, for each term of its objective.
+func (r *rank) evaluateBatch(batch *objectives.Batch, part int) (sums []evalSums, err error) {
 	err = torch.Do(func(s *torch.Scope) error {
 		torch.NoGrad(func() {
-			for _, term := range r.model.Losses(s, batch, model.Pass{LabelSmoothing: r.job.Config.LabelSmoothingFactor}) {
+			pass := model.Pass{LabelSmoothing: r.job.Config.LabelSmoothingFactor}
+			terms, _ := r.losses(func() []model.Term { return r.model.Losses(s, batch, pass) }, part)
+			for _, term := range terms {
 				sum := evalSums{count: float64(term.Count), correct: float64(term.Correct)}
 				if term.Count > 0 {
 					sum.loss = term.Sum.Value()
@@ -114,7 +117,7 @@ func (r *rank) evaluateSet(set EvalSet, beat func()) ([]evalSums, error) {
 	}
 	first, end := order.Assign(r.job.World, r.job.Rank)
 	most := (order.Len() + int64(r.job.World) - 1) / int64(r.job.World)
-	terms := int64(len(r.job.Objective.Terms()))
+	terms := int64(len(r.job.terms()))
 	const numbers = 7                              // of evalSums
 	mine := make([]float64, 0, numbers*terms*most) // of one length on every rank, as the gathering wants it
 	var batch objectives.Batch
@@ -122,22 +125,24 @@ func (r *rank) evaluateSet(set EvalSet, beat func()) ([]evalSums, error) {
 	var indices []int64
 	for i := first; i < end; i++ {
 		beat()
-		batch.Reset()
 		indices = order.MicroBatch(i, indices)
-		if err := r.job.appendEvaluation(&batch, set.Samples, order, indices, &sample); err != nil {
-			return nil, err
-		}
-		sums, err := r.evaluateBatch(&batch)
-		if err != nil {
-			return nil, err
-		}
-		if r.decodes(order, i) {
-			if sums[0].decoded, err = r.decode(&batch, nil); err != nil {
+		for part := range r.job.Objectives.Parts { // every sample is evaluated for each objective, so that no share of chance lies in it
+			batch.Reset()
+			if err := r.job.appendEvaluation(&batch, part, set.Samples, order, indices, &sample); err != nil {
 				return nil, err
 			}
-		}
-		for _, x := range sums {
-			mine = append(mine, x.loss, x.count, x.correct, x.decoded.tokens, x.decoded.rightTokens, x.decoded.samples, x.decoded.rightSamples)
+			sums, err := r.evaluateBatch(&batch, part)
+			if err != nil {
+				return nil, err
+			}
+			if r.decodes(order, i) {
+				if sums[0].decoded, err = r.decode(&batch, nil); err != nil {
+					return nil, err
+				}
+			}
+			for _, x := range sums {
+				mine = append(mine, x.loss, x.count, x.correct, x.decoded.tokens, x.decoded.rightTokens, x.decoded.samples, x.decoded.rightSamples)
+			}
 		}
 	}
 	rows, err := ddp.GatherFloat64s(r.data, mine[:cap(mine)])
@@ -155,11 +160,11 @@ func (r *rank) evaluateSet(set EvalSet, beat func()) ([]evalSums, error) {
 	return all, nil
 }
 
-// appendEvaluation appends the samples of an evaluation's micro-batch.
-func (job *Job) appendEvaluation(b *objectives.Batch, samples *shard.Samples, order *shard.EvalOrder, indices []int64, scratch *shard.Sample) error {
+// appendEvaluation appends the samples of an evaluation's micro-batch as one objective makes them.
+func (job *Job) appendEvaluation(b *objectives.Batch, part int, samples *shard.Samples, order *shard.EvalOrder, indices []int64, scratch *shard.Sample) error {
 	for _, index := range indices {
 		key := objectives.Key{Seed: uint64(job.Config.EvalSeed), Sample: uint64(index)}
-		if err := job.appendSample(b, samples, order.Pool(index), index, scratch, key); err != nil {
+		if err := job.appendSample(b, job.Objectives.Parts[part], samples, order.Pool(index), index, scratch, key); err != nil {
 			return err
 		}
 	}

@@ -3,13 +3,10 @@ package train
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/ddprun/ddprun/ddp"
-	"github.com/ddprun/ddprun/internal/config"
-	"github.com/ddprun/ddprun/internal/model"
 	"github.com/ddprun/ddprun/objectives"
 	"github.com/ddprun/ddprun/shard"
 )
@@ -34,11 +31,17 @@ type feed struct {
 // stepInput is one step's input for this rank.
 type stepInput struct {
 	step    int64
-	batches []*objectives.Batch // a lane each, in order; some may be empty
-	counts  []float64           // of each term of the loss, over all ranks
-	tokens  int64               // over all ranks
-	stop    bool                // some rank was asked to stop: don't run this step
+	batches []microBatch // a lane's, one for each objective, in order; some may be empty
+	counts  []float64    // of each term of the loss, over all ranks
+	tokens  int64        // over all ranks
+	stop    bool         // some rank was asked to stop: don't run this step
 	err     error
+}
+
+// microBatch is the samples of a lane that one objective makes.
+type microBatch struct {
+	*objectives.Batch
+	lane, part int
 }
 
 func startFeed(ctx context.Context, job *Job, p *plan, group ddp.Group, from int64) *feed {
@@ -47,8 +50,10 @@ func startFeed(ctx context.Context, job *Job, p *plan, group ddp.Group, from int
 	f.first, f.end = shard.AssignLanes(p.lanes, job.World, job.Rank)
 	for range cap(f.free) {
 		in := &stepInput{}
-		for range f.end - f.first {
-			in.batches = append(in.batches, &objectives.Batch{})
+		for lane := f.first; lane < f.end; lane++ {
+			for part := range job.Objectives.Parts {
+				in.batches = append(in.batches, microBatch{&objectives.Batch{}, lane, part})
+			}
 		}
 		f.free <- in
 	}
@@ -113,24 +118,30 @@ func (f *feed) run(ctx context.Context, from int64) {
 
 func (f *feed) fill(in *stepInput) error {
 	epoch, epochStep := f.plan.at(in.step)
-	heads := headsOf(f.job.Config)
-	sums := make([]float64, 2, 4) // tokens, stop, counts
-	for range f.job.Objective.Terms() {
-		sums = append(sums, 0)
-	}
-	for i, b := range in.batches {
+	for _, b := range in.batches {
 		b.Reset()
-		f.indices = f.plan.order.MicroBatch(epoch, epochStep, f.first+i, f.indices)
+	}
+	parts := f.job.Objectives.Parts
+	for lane := f.first; lane < f.end; lane++ {
+		f.indices = f.plan.order.MicroBatch(epoch, epochStep, lane, f.indices)
 		for at, index := range f.indices {
 			key := objectives.Key{Seed: uint64(f.job.Config.Seed), Epoch: uint64(epoch), Sample: uint64(index)}
-			pool := f.plan.order.Pool(epoch, epochStep, f.first+i, at)
-			if err := f.job.appendSample(b, f.job.Train, pool, index, &f.sample, key); err != nil {
+			pool := f.plan.order.Pool(epoch, epochStep, lane, at)
+			part := f.job.Objectives.Choose(key)
+			b := in.batches[(lane-f.first)*len(parts)+part].Batch
+			if err := f.job.appendSample(b, parts[part], f.job.Train, pool, index, &f.sample, key); err != nil {
 				return err
 			}
 		}
+	}
+	terms := f.job.terms()
+	sums := make([]float64, 2+len(terms)) // tokens, stop, counts
+	for _, b := range in.batches {
 		sums[0] += float64(b.Tokens())
-		for k, n := range countsOf(heads, b) {
-			sums[2+k] += float64(n)
+		for k, term := range terms {
+			if term.part == b.part {
+				sums[2+k] += float64(term.count(b.Batch))
+			}
 		}
 	}
 	select {
@@ -150,11 +161,11 @@ func (f *feed) fill(in *stepInput) error {
 
 // appendSample reads sample index into scratch, with a random sentence out of pool where the objective wants one, and appends what the
 // objective makes of it.
-func (job *Job) appendSample(b *objectives.Batch, samples *shard.Samples, pool shard.Pool, index int64, scratch *shard.Sample, key objectives.Key) error {
+func (job *Job) appendSample(b *objectives.Batch, objective objectives.Objective, samples *shard.Samples, pool shard.Pool, index int64, scratch *shard.Sample, key objectives.Key) error {
 	if err := samples.At(index, scratch); err != nil {
 		return err
 	}
-	if negative, choice := job.Objective.Draw(key); negative {
+	if negative, choice := objective.Draw(key); negative {
 		other, err := samples.Negative(pool, index, choice, job.Config.NSPNegatives == "any")
 		if err != nil {
 			return err
@@ -163,28 +174,8 @@ func (job *Job) appendSample(b *objectives.Batch, samples *shard.Samples, pool s
 			return err
 		}
 	}
-	if err := job.Objective.Append(b, objectives.Sample(*scratch), key); err != nil {
+	if err := objective.Append(b, objectives.Sample(*scratch), key); err != nil {
 		return fmt.Errorf("sample %d: %w", index, err)
 	}
 	return nil
-}
-
-// headsOf returns the heads that the objective wants of a model; their order is that of its terms.
-func headsOf(c *config.Config) model.Heads {
-	return model.Heads{Tokens: strings.HasPrefix(c.Objective, "mlm"), Pairs: c.Pairs(), Targets: c.SequenceToSequence()}
-}
-
-// countsOf returns what each term of the loss is divided by, as far as one micro-batch adds to it.
-func countsOf(heads model.Heads, b *objectives.Batch) []int {
-	var counts []int
-	if heads.Tokens {
-		counts = append(counts, len(b.Labels))
-	}
-	if heads.Pairs {
-		counts = append(counts, len(b.PairLabels))
-	}
-	if heads.Targets {
-		counts = append(counts, len(b.Targets))
-	}
-	return counts
 }

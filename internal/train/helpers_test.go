@@ -174,17 +174,18 @@ func newJob(t testing.TB, c *config.Config, n int) *Job {
 	vocab := objectives.Vocab{Size: 97, CLS: 2, SEP: 3, Mask: 4, Pad: 0, Special: []uint32{0, 1, 2, 3, 4}}
 	mlm := objectives.MLMConfig{Probability: c.MLMProbability, MaskReplaceProb: c.MaskReplaceProb, RandomReplaceProb: c.RandomReplaceProb}
 	job := &Job{Config: c, World: 1, Threads: 1, Log: zerolog.Nop(), Stop: make(chan struct{}), Beat: func(Phase, int64, int64) {}}
+	var objective objectives.Objective
 	var err error
 	text := objectives.Vocab{Size: 89, CLS: objectives.NoToken, SEP: objectives.NoToken, Mask: objectives.NoToken, EOS: 1,
 		Sentinels: []uint32{88, 87, 86}, Special: []uint32{0, 1, 2, 86, 87, 88}}
 	switch {
 	case c.Objective == "reconstruction":
 		job.Train = someSamples(t, 1, n)
-		job.Objective, err = objectives.NewReconstruction(objectives.ReconstructionConfig{Probability: c.PerturbationProbability,
+		objective, err = objectives.NewReconstruction(objectives.ReconstructionConfig{Probability: c.PerturbationProbability,
 			Perturbation: objectives.Perturbation(c.Perturbation), WordOrder: objectives.WordOrder(c.WordOrder)}, text)
 	case c.Objective == "span_corruption":
 		job.Train = someSamples(t, 1, n)
-		job.Objective, err = objectives.NewSpanCorruption(objectives.SpanConfig{Density: c.NoiseDensity, MeanLength: c.MeanNoiseSpanLength}, text)
+		objective, err = objectives.NewSpanCorruption(objectives.SpanConfig{Density: c.NoiseDensity, MeanLength: c.MeanNoiseSpanLength}, text)
 	case c.Pairs():
 		pair := objectives.PairConfig{MaxTokens: 40}
 		task, withMLM := strings.CutPrefix(c.Objective, "mlm+")
@@ -192,10 +193,13 @@ func newJob(t testing.TB, c *config.Config, n int) *Job {
 			pair.MLM = &mlm
 		}
 		job.Train = somePairs(t, 1, n)
-		job.Objective, err = objectives.NewPair(pair, vocab)
+		objective, err = objectives.NewPair(pair, vocab)
 	default:
 		job.Train = someSamples(t, 1, n)
-		job.Objective, err = objectives.NewMLM(mlm, vocab)
+		objective, err = objectives.NewMLM(mlm, vocab)
+	}
+	if err == nil {
+		job.Objectives, err = objectives.NewMixture(objectives.Part{Objective: objective, Name: c.Objective, Weight: 1, LossWeight: 1})
 	}
 	if err != nil {
 		t.Fatal(err)

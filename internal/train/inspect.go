@@ -6,8 +6,8 @@ import (
 )
 
 // Inspect makes the first n samples of an epoch (counted from 0) as training would with job's configuration and lanes, in the order of steps and lanes, and
-// gives each to f with its number in the corpus, alone in a batch that f borrows. It needs job's Config, Train and Objective alone.
-func Inspect(job *Job, lanes int, epoch int64, n int, f func(index int64, b *objectives.Batch) error) error {
+// gives each to f with its number in the corpus and its objective, alone in a batch that f borrows. It needs job's Config, Train and Objectives alone.
+func Inspect(job *Job, lanes int, epoch int64, n int, f func(index int64, objective string, b *objectives.Batch) error) error {
 	p, err := newPlan(job.Config, job.Train.Len(), lanes)
 	if err != nil {
 		return mark(ErrInput, err)
@@ -24,10 +24,11 @@ func Inspect(job *Job, lanes int, epoch int64, n int, f func(index int64, b *obj
 				}
 				b.Reset()
 				key := objectives.Key{Seed: uint64(job.Config.Seed), Epoch: uint64(epoch), Sample: uint64(index)}
-				if err := job.appendSample(&b, job.Train, p.order.Pool(epoch, step, lane, at), index, &scratch, key); err != nil {
+				part := job.Objectives.Parts[job.Objectives.Choose(key)]
+				if err := job.appendSample(&b, part, job.Train, p.order.Pool(epoch, step, lane, at), index, &scratch, key); err != nil {
 					return err
 				}
-				if err := f(index, &b); err != nil {
+				if err := f(index, part.Name, &b); err != nil {
 					return err
 				}
 			}

@@ -20,9 +20,9 @@ type Job struct {
 	Store                torch.Store // nil where World is 1
 	Host                 string      // this node's address, for the peers
 
-	Train     *shard.Samples
-	Eval      []EvalSet
-	Objective objectives.Objective
+	Train      *shard.Samples
+	Eval       []EvalSet
+	Objectives *objectives.Mixture
 
 	Log  zerolog.Logger
 	Stop <-chan struct{} // closed when the run shall stop with a checkpoint

@@ -34,6 +34,7 @@ type output struct {
 type interval struct {
 	steps, skipped              int64
 	losses                      []float64 // this rank's share of each term, over the steps that were not skipped
+	occurred                    []int64   // of those, how many had the term
 	gradNorm, learningRate      float64   // of the last step
 	tokens                      int64     // over all ranks
 	elapsed, waitComm, waitData time.Duration
@@ -68,10 +69,13 @@ func (o *output) count(s stepOutcome, in *stepInput, waitData, elapsed time.Dura
 		i.skipped++
 	} else {
 		if i.losses == nil {
-			i.losses = make([]float64, len(s.losses))
+			i.losses, i.occurred = make([]float64, len(s.losses)), make([]int64, len(s.losses))
 		}
 		for k, x := range s.losses {
 			i.losses[k] += x
+			if in.counts[k] > 0 {
+				i.occurred[k]++
+			}
 		}
 	}
 	i.gradNorm, i.learningRate = s.gradNorm, learningRate
@@ -86,7 +90,7 @@ func (o *output) count(s stepOutcome, in *stepInput, waitData, elapsed time.Dura
 func (o *output) logStep(step int64) error {
 	i := o.interval
 	o.interval = interval{}
-	terms := o.r.job.Objective.Terms()
+	terms := o.r.job.terms()
 	sums := append(make([]float64, len(terms)), i.waitComm.Seconds(), i.waitData.Seconds())
 	copy(sums, i.losses)
 	if err := ddp.SumFloat64s(o.r.data, sums); err != nil {
@@ -96,10 +100,13 @@ func (o *output) logStep(step int64) error {
 		return nil
 	}
 	seconds := i.elapsed.Seconds()
-	loss := 0.0
-	for k := range terms {
-		sums[k] /= float64(i.steps - i.skipped)
-		loss += sums[k]
+	loss := math.NaN() // of an interval of skipped steps
+	if i.losses != nil {
+		loss = 0
+		for k, term := range terms {
+			loss += term.weight * sums[k] / float64(i.steps-i.skipped)
+			sums[k] /= float64(i.occurred[k])
+		}
 	}
 	ranks := float64(o.r.job.World)
 	rate := float64(i.tokens) / seconds
@@ -108,8 +115,11 @@ func (o *output) logStep(step int64) error {
 	entry := map[string]any{}
 	if len(terms) > 1 {
 		for k, term := range terms {
-			line = line.Str(term+"_loss", fmt.Sprintf("%.4f", sums[k]))
-			entry[term+"_loss"] = sums[k]
+			if i.losses == nil || i.occurred[k] == 0 {
+				continue // no sample drew the objective
+			}
+			line = line.Str(term.name+"_loss", fmt.Sprintf("%.4f", sums[k]))
+			entry[term.name+"_loss"] = sums[k]
 		}
 	}
 	line.Str("lr", fmt.Sprintf("%.3g", i.learningRate)).Str("grad_norm", fmt.Sprintf("%.3g", i.gradNorm)).Int64("tokens/s", int64(rate)).
@@ -164,17 +174,27 @@ type metric struct {
 
 func (e evalResult) metrics() []metric {
 	all := []metric{{"loss", e.loss(), "%.4f"}}
+	texts := 0
 	for _, term := range e.terms {
+		if term.tokens {
+			texts++
+		}
+	}
+	for _, term := range e.terms {
+		prefix := "" // of what only terms on tokens have
+		if texts > 1 {
+			prefix = term.name + "_"
+		}
 		if len(e.terms) > 1 {
 			all = append(all, metric{term.name + "_loss", term.loss, "%.4f"})
 		}
 		if term.tokens {
-			all = append(all, metric{"perplexity", term.perplexity(), "%.4g"})
+			all = append(all, metric{prefix + "perplexity", term.perplexity(), "%.4g"})
 		} else {
 			all = append(all, metric{term.name + "_accuracy", term.accuracy, "%.4f"})
 		}
 		if d := term.decoded; d.samples > 0 {
-			all = append(all, metric{"token_accuracy", d.tokenAccuracy(), "%.4f"}, metric{"exact_match", d.exactMatch(), "%.4f"})
+			all = append(all, metric{prefix + "token_accuracy", d.tokenAccuracy(), "%.4f"}, metric{prefix + "exact_match", d.exactMatch(), "%.4f"})
 		}
 	}
 	return all

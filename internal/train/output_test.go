@@ -27,7 +27,7 @@ func TestIntervals(t *testing.T) {
 	}
 	nan := math.NaN()
 	add := func(loss float64, skipped bool) {
-		out.count(stepOutcome{losses: []float64{loss}, gradNorm: loss, waited: time.Second, skipped: skipped}, &stepInput{tokens: 10}, time.Second, 4*time.Second, 0.5)
+		out.count(stepOutcome{losses: []float64{loss}, gradNorm: loss, waited: time.Second, skipped: skipped}, &stepInput{tokens: 10, counts: []float64{1}}, time.Second, 4*time.Second, 0.5)
 	}
 	add(2, false)
 	add(nan, true)
@@ -40,8 +40,8 @@ func TestIntervals(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := out.logEval(4, []evalResult{
-		{"", []evalTerm{{name: "mlm", tokens: true, loss: 1000}}}, {"b", []evalTerm{{name: "mlm", tokens: true, loss: 2}, {name: "nsp", loss: 0.5, accuracy: 0.75}}}, {"c", []evalTerm{
-			{name: "reconstruction", tokens: true, loss: 1, decoded: decoded{tokens: 8, rightTokens: 4, samples: 2, rightSamples: 0}}}}}, time.Second); err != nil {
+		{"", []evalTerm{{name: "mlm", tokens: true, weight: 1, loss: 1000}}}, {"b", []evalTerm{{name: "mlm", tokens: true, weight: 1, loss: 2}, {name: "nsp", weight: 1, loss: 0.5, accuracy: 0.75}}}, {"c", []evalTerm{
+			{name: "reconstruction", tokens: true, weight: 1, loss: 1, decoded: decoded{tokens: 8, rightTokens: 4, samples: 2, rightSamples: 0}}}}}, time.Second); err != nil {
 		t.Fatal(err)
 	}
 	if err := out.close(); err != nil {

@@ -2,9 +2,9 @@ package train
 
 import (
 	"runtime"
+	"slices"
 
 	"github.com/ddprun/ddprun/ddp"
-	"github.com/ddprun/ddprun/internal/model"
 	"github.com/ddprun/ddprun/internal/torch"
 	"github.com/ddprun/ddprun/objectives"
 	"github.com/ddprun/ddprun/shard"
@@ -37,6 +37,7 @@ type Evaluation []EvaluatedTerm
 type EvaluatedTerm struct {
 	Name     string
 	Unit     string  // what is counted: masked_tokens, target_tokens or pairs
+	Weight   float64 // loss_weight of its objective
 	Loss     float64 // mean over Count
 	Accuracy float64 // share whose likeliest token or class is the right one
 	Count    int64
@@ -60,35 +61,26 @@ func Evaluate(job *Job, watcher Watcher) (Evaluation, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.sums = make([]evalSums, len(job.Objective.Terms()))
+	e.sums = make([]evalSums, len(job.terms()))
 	var indices []int64
 	for i := range order.Len() {
 		indices = order.MicroBatch(i, indices)
-		if err := e.run(order, i, indices); err != nil {
-			return nil, err
+		for part := range job.Objectives.Parts {
+			if err := e.run(order, i, part, indices); err != nil {
+				return nil, err
+			}
 		}
 	}
 	var out Evaluation
-	for k, name := range job.Objective.Terms() {
+	for k, t := range job.terms() {
 		x := e.sums[k]
-		term := EvaluatedTerm{Name: name, Unit: unitOf(headsOf(job.Config), k), Loss: x.loss / x.count, Accuracy: x.correct / x.count, Count: int64(x.count)}
+		term := EvaluatedTerm{Name: t.name, Unit: t.unit(), Weight: t.weight, Loss: x.loss / x.count, Accuracy: x.correct / x.count, Count: int64(x.count)}
 		if x.decoded.samples > 0 {
 			term.DecodedSamples, term.TokenAccuracy, term.ExactMatch = int64(x.decoded.samples), x.decoded.tokenAccuracy(), x.decoded.exactMatch()
 		}
 		out = append(out, term)
 	}
 	return out, nil
-}
-
-// unitOf is what term k of a model's loss is a mean over.
-func unitOf(heads model.Heads, k int) string {
-	switch {
-	case heads.Targets:
-		return "target_tokens"
-	case heads.Tokens && k == 0:
-		return "masked_tokens"
-	}
-	return "pairs"
 }
 
 // predictor sums up losses and right answers over micro-batches.
@@ -101,12 +93,12 @@ type predictor struct {
 	sums    []evalSums
 }
 
-func (e *predictor) run(order *shard.EvalOrder, microBatch int64, indices []int64) error {
+func (e *predictor) run(order *shard.EvalOrder, microBatch int64, part int, indices []int64) error {
 	e.batch.Reset()
-	if err := e.r.job.appendEvaluation(&e.batch, e.samples, order, indices, &e.sample); err != nil {
+	if err := e.r.job.appendEvaluation(&e.batch, part, e.samples, order, indices, &e.sample); err != nil {
 		return err
 	}
-	sums, err := e.r.evaluateBatch(&e.batch)
+	sums, err := e.r.evaluateBatch(&e.batch, part)
 	if err != nil {
 		return err
 	}
@@ -115,8 +107,9 @@ func (e *predictor) run(order *shard.EvalOrder, microBatch int64, indices []int6
 			return err
 		}
 	}
+	first := slices.IndexFunc(e.r.job.terms(), func(t term) bool { return t.part == part })
 	for k, x := range sums {
-		e.sums[k].add(x)
+		e.sums[first+k].add(x)
 	}
 	if len(e.batch.Labels)+len(e.batch.Targets) == 0 {
 		return nil
@@ -134,10 +127,10 @@ func (e *predictor) run(order *shard.EvalOrder, microBatch int64, indices []int6
 	}
 	for i, right := range e.batch.Targets {
 		if got[i] == right {
-			e.sums[0].correct++
+			e.sums[first].correct++
 		}
 	}
-	return e.compare(indices, got)
+	return e.compare(indices, got, first)
 }
 
 // written gives the watcher what the model wrote for the samples of a micro-batch.
@@ -150,8 +143,8 @@ func (e *predictor) written(indices []int64) func(sample int, want, got []int64)
 	}
 }
 
-// compare counts right answers and hands out the predictions. got corresponds to the batch's labelled tokens.
-func (e *predictor) compare(indices, got []int64) error {
+// compare counts right answers of a term and hands out the predictions. got corresponds to the batch's labelled tokens.
+func (e *predictor) compare(indices, got []int64, term int) error {
 	sample := 0
 	loaded := -1
 	for i, at := range e.batch.Labelled {
@@ -159,9 +152,9 @@ func (e *predictor) compare(indices, got []int64) error {
 			sample++
 		}
 		if got[i] == e.batch.Labels[i] {
-			e.sums[0].correct++
+			e.sums[term].correct++
 		}
-		if e.watcher.Predicted == nil || e.r.job.Objective.Pairs() {
+		if e.watcher.Predicted == nil || e.r.job.Objectives.Pairs() {
 			continue
 		}
 		if loaded != sample {

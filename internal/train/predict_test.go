@@ -47,7 +47,7 @@ func TestPredictions(t *testing.T) {
 		b.Reset()
 		key := objectives.Key{Seed: uint64(c.EvalSeed), Sample: uint64(i)}
 		var p predictor
-		if err := job.appendSample(&b, job.Train, shard.Pool{}, i, &p.sample, key); err != nil {
+		if err := job.appendSample(&b, job.Objectives.Parts[0], job.Train, shard.Pool{}, i, &p.sample, key); err != nil {
 			t.Fatal(err)
 		}
 		for _, at := range b.Labelled {

@@ -3,13 +3,13 @@ package train
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/ddprun/ddprun/ddp"
 	"github.com/ddprun/ddprun/internal/hf"
 	"github.com/ddprun/ddprun/internal/model"
 	"github.com/ddprun/ddprun/internal/torch"
-	"github.com/ddprun/ddprun/objectives"
 )
 
 // rank is what a rank holds from set-up to the end: the model, its parameters and optimizer, and the groups.
@@ -24,7 +24,6 @@ type rank struct {
 	host   ddp.Group // counts, flags, sums: small tensors on the host
 
 	best      best
-	firstLane int // of this rank
 	nonfinite int // steps in a row that were skipped
 }
 
@@ -53,7 +52,8 @@ func (r *rank) close() {
 // step runs one optimizer step on this rank's micro-batches.
 func (r *rank) step(in *stepInput, learningRate float64) (stepOutcome, error) {
 	out := stepOutcome{losses: make([]float64, len(in.counts))}
-	batches, lanes := r.nonEmpty(in)
+	batches := nonEmpty(in)
+	all := r.job.terms()
 	r.params.ZeroGrad()
 	if len(batches) == 0 {
 		r.reduce.Begin()
@@ -62,13 +62,14 @@ func (r *rank) step(in *stepInput, learningRate float64) (stepOutcome, error) {
 		if i == len(batches)-1 {
 			r.reduce.Begin()
 		}
-		pass := model.Pass{Train: true, LabelSmoothing: r.job.Config.LabelSmoothingFactor, Dropout: torch.DropoutKey{Seed: uint64(r.job.Config.Seed), Step: uint32(in.step), Lane: uint16(lanes[i])}}
+		pass := model.Pass{Train: true, LabelSmoothing: r.job.Config.LabelSmoothingFactor, Dropout: torch.DropoutKey{Seed: uint64(r.job.Config.Seed) + uint64(b.part)<<48, Step: uint32(in.step), Lane: uint16(b.lane)}}
 		err := torch.Do(func(s *torch.Scope) error {
 			loss := s.Zeros(torch.Float32)
-			for i, term := range r.model.Losses(s, b, pass) {
-				if term.Count > 0 {
-					loss = s.Add(loss, s.MulScalar(term.Sum, 1/in.counts[i]))
-					out.losses[i] += term.Sum.Value() / in.counts[i]
+			terms, indices := r.losses(func() []model.Term { return r.model.Losses(s, b.Batch, pass) }, b.part)
+			for i, k := range indices {
+				if terms[i].Count > 0 {
+					loss = s.Add(loss, s.MulScalar(terms[i].Sum, all[k].weight/in.counts[k]))
+					out.losses[k] += terms[i].Sum.Value() / in.counts[k]
 				}
 			}
 			if loss.RequiresGrad() { // else nothing in it is labelled
@@ -98,14 +99,9 @@ func (r *rank) step(in *stepInput, learningRate float64) (stepOutcome, error) {
 	return out, r.opt.Step(learningRate)
 }
 
-// nonEmpty returns this rank's micro-batches that hold samples, and their lanes.
-func (r *rank) nonEmpty(in *stepInput) (batches []*objectives.Batch, lanes []int) {
-	for i, b := range in.batches {
-		if b.Samples() > 0 {
-			batches, lanes = append(batches, b), append(lanes, r.firstLane+i)
-		}
-	}
-	return batches, lanes
+// nonEmpty returns the micro-batches that hold samples.
+func nonEmpty(in *stepInput) []microBatch {
+	return slices.DeleteFunc(slices.Clone(in.batches), func(b microBatch) bool { return b.Samples() == 0 })
 }
 
 // skip leaves out a step whose gradient is not finite, the same on every rank, and ends the run when too many follow each other.

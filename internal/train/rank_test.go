@@ -21,6 +21,15 @@ func oneRank(t testing.TB, job *Job) *rank {
 	return r
 }
 
+// lanesOf makes the micro-batches of a step out of one for each lane.
+func lanesOf(batches ...*objectives.Batch) []microBatch {
+	var list []microBatch
+	for lane, b := range batches {
+		list = append(list, microBatch{b, lane, 0})
+	}
+	return list
+}
+
 // Ten optimizer steps without dropout, by reducer, clipping, AdamW with weight decay and the schedule, are PyTorch's: losses, gradient
 // norms, learning rates and, where the golden file has them, the weights after them.
 func TestTenStepsFollowPyTorch(t *testing.T) {
@@ -45,9 +54,9 @@ func tenSteps(t *testing.T, dir, objective string) {
 			t.Errorf("step %d: learning rate %v, want %v", k, rate, rates[k])
 		}
 		b := g.batch("batch." + string(rune('0'+k)) + ".")
-		in := &stepInput{step: int64(k), batches: []*objectives.Batch{b}}
-		for _, n := range countsOf(headsOf(c), b) {
-			in.counts = append(in.counts, float64(n))
+		in := &stepInput{step: int64(k), batches: lanesOf(b)}
+		for _, term := range r.job.terms() {
+			in.counts = append(in.counts, float64(term.count(b)))
 		}
 		out, err := r.step(in, rate)
 		if err != nil {
@@ -105,10 +114,10 @@ func TestNoTensorOutlivesAStep(t *testing.T) {
 	g := openGolden(t)
 	a, b := g.batch("batch.0."), g.batch("batch.1.")
 	inputs := []*stepInput{
-		{batches: []*objectives.Batch{a}, counts: []float64{float64(len(a.Labels))}},
-		{batches: []*objectives.Batch{a, {}, b}, counts: []float64{float64(len(a.Labels) + len(b.Labels))}},
-		{batches: []*objectives.Batch{{}, {}}, counts: []float64{1}},
-		{batches: []*objectives.Batch{b}, counts: []float64{0}}, // divided by zero: skipped
+		{batches: lanesOf(a), counts: []float64{float64(len(a.Labels))}},
+		{batches: lanesOf(a, &objectives.Batch{}, b), counts: []float64{float64(len(a.Labels) + len(b.Labels))}},
+		{batches: lanesOf(&objectives.Batch{}, &objectives.Batch{}), counts: []float64{1}},
+		{batches: lanesOf(b), counts: []float64{0}}, // divided by zero: skipped
 	}
 	before := torch.Live()
 	for step := range 100 {
@@ -137,8 +146,8 @@ func TestSkippedSteps(t *testing.T) {
 	r := oneRank(t, newJob(t, c, 8))
 	g := openGolden(t)
 	b := g.batch("batch.0.")
-	good := &stepInput{batches: []*objectives.Batch{b}, counts: []float64{float64(len(b.Labels))}}
-	bad := &stepInput{batches: []*objectives.Batch{b}, counts: []float64{0}}
+	good := &stepInput{batches: lanesOf(b), counts: []float64{float64(len(b.Labels))}}
+	bad := &stepInput{batches: lanesOf(b), counts: []float64{0}}
 	state := func() string {
 		var all []byte
 		for _, s := range r.params.States() {

@@ -15,7 +15,6 @@ import (
 	"github.com/ddprun/ddprun/internal/hf"
 	"github.com/ddprun/ddprun/internal/model"
 	"github.com/ddprun/ddprun/internal/torch"
-	"github.com/ddprun/ddprun/shard"
 )
 
 // Limits is what a model's positions mean for samples.
@@ -82,7 +81,6 @@ const unboundedMaxTokens = 512
 // setUp builds the model with its parameters, from the model directory or the checkpoint, and the optimizer.
 func (r *rank) setUp(start beginning) (err error) {
 	c := r.job.Config
-	r.firstLane, _ = shard.AssignLanes(start.lanes, r.job.World, r.job.Rank)
 	torch.SetThreads(r.job.Threads)
 	dir := c.Model
 	if start.checkpoint != nil {
