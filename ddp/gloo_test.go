@@ -180,7 +180,11 @@ func play(t *testing.T, scene string, size int, wait func(rank int) bool) []*glo
 	t.Helper()
 	socket := serveStore(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
-	t.Cleanup(cancel)
+	var unwaited sync.WaitGroup
+	t.Cleanup(func() { // a process that outlives the tests would keep their output open
+		cancel()
+		unwaited.Wait()
+	})
 	reports := make([]*glooReport, size)
 	var all sync.WaitGroup
 	for rank := range size {
@@ -198,7 +202,7 @@ func play(t *testing.T, scene string, size int, wait func(rank int) bool) []*glo
 			}
 		}
 		if wait != nil && !wait(rank) {
-			go run() // ends with the test's context
+			unwaited.Go(run) // ends with the test's context
 			continue
 		}
 		all.Go(run)

@@ -3,6 +3,7 @@ package launch
 import (
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,6 +39,9 @@ func TestStopPolicy(t *testing.T) {
 }
 
 func TestSignalsStopWithACheckpoint(t *testing.T) {
+	taken := make(chan os.Signal, 1)
+	signal.Notify(taken, syscall.SIGHUP) // where the tests run under nohup, agents would inherit that it is ignored
+	defer signal.Stop(taken)
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGINT, syscall.SIGHUP} {
 		p := startAgent(t, agentConfig{Scripts: scripts{{"print up; train"}}, NProc: 2, MaxRestarts: 3})
 		p.await("] up", 2)

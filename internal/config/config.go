@@ -78,6 +78,8 @@ type Config struct {
 	GlobalBatchSize int `json:"global_batch_size" cfg:"null"`
 	// Micro-batches that each rank adds up in a step, when global_batch_size does not fix their number.
 	GradientAccumulationSteps int `json:"gradient_accumulation_steps"`
+	// Compute each layer again in backward instead of keeping what that needs: less memory for about a third more time, and the same results (a T5's but for rounding).
+	GradientCheckpointing bool `json:"gradient_checkpointing" cfg:"resume"`
 	// Leave out the last step of an epoch where it has fewer samples than the others.
 	DataloaderDropLast bool `json:"dataloader_drop_last"`
 

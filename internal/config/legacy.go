@@ -42,7 +42,6 @@ var trainerOnly = map[string]string{
 	"tf32":                                    "null",
 	"activation_checkpointing":                "false",
 	"activation_checkpointing_kwargs":         "null",
-	"gradient_checkpointing":                  "false",
 	"gradient_checkpointing_kwargs":           "null",
 	"torch_compile":                           "false",
 	"torch_compile_backend":                   "null",

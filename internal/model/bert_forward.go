@@ -130,13 +130,13 @@ func (m *bert) encode(s *torch.Scope, b *objectives.Batch, p Pass, asked *asking
 		return x
 	})
 	for i := range m.c.layers {
-		in := xNH
-		xNH = s.Sub(func(s *torch.Scope) torch.Tensor {
+		xNH = drop.segment(s, []torch.Tensor{xNH}, func(s *torch.Scope, in []torch.Tensor, drop *dropouts) []torch.Tensor {
+			x, offsets := in[0], b.Offsets
 			if asked != nil && i == m.c.layers-1 {
-				return m.layer(s, m.f.layer(i), s.IndexSelect(in, s.FromInt64s(asked.tokens)), asked.offsets, in, b.Offsets, drop)
+				x, offsets = s.IndexSelect(x, s.FromInt64s(asked.tokens)), asked.offsets
 			}
-			return m.layer(s, m.f.layer(i), in, b.Offsets, in, b.Offsets, drop)
-		})
+			return []torch.Tensor{m.layer(s, m.f.layer(i), x, offsets, in[0], b.Offsets, drop)}
+		})[0]
 	}
 	if asked != nil && m.c.layers == 0 {
 		return s.IndexSelect(xNH, s.FromInt64s(asked.tokens))
@@ -167,6 +167,18 @@ type dropouts struct {
 	pass              Pass
 	hidden, attention float64 // probabilities
 	site              uint16
+}
+
+// segment computes part of the network, which with checkpointing is computed again in backward, with the same dropouts.
+func (d *dropouts) segment(s *torch.Scope, in []torch.Tensor, f func(*torch.Scope, []torch.Tensor, *dropouts) []torch.Tensor) []torch.Tensor {
+	if !d.pass.Train || !d.pass.Checkpointing {
+		return s.SubAll(func(s *torch.Scope) []torch.Tensor { return f(s, in, d) })
+	}
+	first := *d
+	return s.Checkpoint(in, func(s *torch.Scope, in []torch.Tensor) []torch.Tensor {
+		*d = first
+		return f(s, in, d)
+	})
 }
 
 func (d *dropouts) next() torch.DropoutKey {

@@ -48,6 +48,7 @@ type Term struct {
 type Pass struct {
 	Train          bool
 	Dropout        torch.DropoutKey // Seed, Step and Lane; the model sets Site
+	Checkpointing  bool             // layers are computed again in backward instead of keeping what they need there
 	LabelSmoothing float64          // share of each target that is spread over all classes
 }
 

@@ -25,9 +25,9 @@ func (m *t5) GreedyDecode(b *objectives.Batch, maxTokens int) ([][]int64, error)
 		memoryNH := m.run(s, m.encoder(), b.IDs, b.Offsets, nil, drop)
 		keys, values := make([]torch.Tensor, m.c.decoderLayers), make([]torch.Tensor, m.c.decoderLayers)
 		for i := range keys {
-			keys[i], values[i] = m.memoryKeys(memoryNH)(s, i)
+			keys[i], values[i] = m.memoryKeys(s, memoryNH, i)
 		}
-		memory := &t5Memory{b.Offsets, func(_ *torch.Scope, i int) (k, v torch.Tensor) { return keys[i], values[i] }}
+		memory := &t5Memory{offsets: b.Offsets, keys: func(_ *torch.Scope, _ torch.Tensor, i int) (k, v torch.Tensor) { return keys[i], values[i] }}
 		for n := 0; n < maxTokens && slices.ContainsFunc(out, m.unfinished); n++ {
 			if err := m.decodeNext(out, memory); err != nil {
 				return err

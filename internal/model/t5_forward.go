@@ -36,7 +36,7 @@ func (m *t5) decodeAll(s *torch.Scope, b *objectives.Batch, p Pass) torch.Tensor
 	drop := m.dropouts(p)
 	memoryNH := s.Sub(func(s *torch.Scope) torch.Tensor { return m.run(s, m.encoder(), b.IDs, b.Offsets, nil, drop) })
 	return s.Sub(func(s *torch.Scope) torch.Tensor {
-		cross := &t5Memory{offsets: b.Offsets, keys: m.memoryKeys(memoryNH)}
+		cross := &t5Memory{offsets: b.Offsets, states: memoryNH, keys: m.memoryKeys}
 		return m.scale(s, m.run(s, m.decoder(), b.DecoderIDs, b.DecoderOffsets, cross, drop))
 	})
 }
@@ -84,18 +84,18 @@ func (t t5Stack) nextNorm(i, sub int) string {
 	return t.finalNorm()
 }
 
-// t5Memory is what the decoder asks of the encoder: keys gives a layer's keys and values [N, A] of the tokens that offsets divides.
+// t5Memory is what the decoder asks of the encoder: keys gives a layer's keys and values [N, A] of the tokens that offsets divides. They come from
+// states [N, H], the encoder's output, where that is given.
 type t5Memory struct {
 	offsets []int32
-	keys    func(s *torch.Scope, layer int) (k, v torch.Tensor)
+	states  torch.Tensor
+	keys    func(s *torch.Scope, states torch.Tensor, layer int) (k, v torch.Tensor)
 }
 
-// memoryKeys projects the encoder's output for each decoder layer.
-func (m *t5) memoryKeys(memoryNH torch.Tensor) func(s *torch.Scope, layer int) (k, v torch.Tensor) {
-	return func(s *torch.Scope, layer int) (k, v torch.Tensor) {
-		name := m.decoder().crossAttention(layer)
-		return m.linear(s, name+".k", memoryNH), m.linear(s, name+".v", memoryNH)
-	}
+// memoryKeys projects the encoder's output for a decoder layer.
+func (m *t5) memoryKeys(s *torch.Scope, statesNH torch.Tensor, layer int) (k, v torch.Tensor) {
+	name := m.decoder().crossAttention(layer)
+	return m.linear(s, name+".k", statesNH), m.linear(s, name+".v", statesNH)
 }
 
 // run returns a stack's normalised output for its tokens. Layers are x + dropout(sublayer(norm(x))), and the norm that follows a sum
@@ -105,32 +105,51 @@ func (m *t5) run(s *torch.Scope, stack t5Stack, ids []int64, offsets []int32, me
 	x := s.EmbeddingSum(m.params[t5Shared], none, none, s.FromInt64s(ids), none, none, -1)
 	x, normed := m.norm(s, stack.norm(0, 0), x, none, drop)
 	table := m.params[stack.selfAttention(0)+".relative_attention_bias.weight"]
-	order := torch.Positioning{Causal: stack.causal, Table: table, MaxDistance: m.c.maxDistance}
 	for i := range stack.layers {
-		sub := 0
-		residual := func(f func(s *torch.Scope) torch.Tensor) {
-			x, normed = m.norm(s, stack.nextNorm(i, sub), s.Sub(f), x, drop)
-			sub++
+		in := []torch.Tensor{x, normed, table}
+		if memory != nil && memory.states.Defined() {
+			in = append(in, memory.states)
 		}
-		residual(func(s *torch.Scope) torch.Tensor {
-			name := stack.selfAttention(i)
-			q, k, v := m.linear(s, name+".q", normed), m.linear(s, name+".k", normed), m.linear(s, name+".v", normed)
-			return m.linear(s, name+".o", s.PositionedAttention(q, k, v, offsets, offsets, m.c.heads, 1, order, drop.attention, drop.next()))
+		out := drop.segment(s, in, func(s *torch.Scope, in []torch.Tensor, drop *dropouts) []torch.Tensor {
+			return m.layer(s, stack, i, in, offsets, memory, drop)
 		})
-		if memory != nil {
-			residual(func(s *torch.Scope) torch.Tensor {
-				name := stack.crossAttention(i)
-				k, v := memory.keys(s, i)
-				a := s.Attention(m.linear(s, name+".q", normed), k, v, offsets, memory.offsets, m.c.heads, 1, drop.attention, drop.next())
-				return m.linear(s, name+".o", a)
-			})
-		}
-		residual(func(s *torch.Scope) torch.Tensor { return m.feedForward(s, stack.feedForward(i), normed, drop) })
+		x, normed = out[0], out[1]
 	}
 	if key := drop.next(); drop.hidden > 0 {
 		return s.Dropout(normed, drop.hidden, key)
 	}
 	return normed
+}
+
+// layer computes layer i of a stack from the sum so far, its norm, the table of relative positions, and the encoder's output if memory has that; it
+// returns the next sum and its norm.
+func (m *t5) layer(s *torch.Scope, stack t5Stack, i int, in []torch.Tensor, offsets []int32, memory *t5Memory, drop *dropouts) []torch.Tensor {
+	x, normed := in[0], in[1]
+	order := torch.Positioning{Causal: stack.causal, Table: in[2], MaxDistance: m.c.maxDistance}
+	sub := 0
+	residual := func(f func(s *torch.Scope) torch.Tensor) {
+		x, normed = m.norm(s, stack.nextNorm(i, sub), s.Sub(f), x, drop)
+		sub++
+	}
+	residual(func(s *torch.Scope) torch.Tensor {
+		name := stack.selfAttention(i)
+		q, k, v := m.linear(s, name+".q", normed), m.linear(s, name+".k", normed), m.linear(s, name+".v", normed)
+		return m.linear(s, name+".o", s.PositionedAttention(q, k, v, offsets, offsets, m.c.heads, 1, order, drop.attention, drop.next()))
+	})
+	if memory != nil {
+		residual(func(s *torch.Scope) torch.Tensor {
+			name := stack.crossAttention(i)
+			var states torch.Tensor
+			if len(in) > 3 {
+				states = in[3]
+			}
+			k, v := memory.keys(s, states, i)
+			a := s.Attention(m.linear(s, name+".q", normed), k, v, offsets, memory.offsets, m.c.heads, 1, drop.attention, drop.next())
+			return m.linear(s, name+".o", a)
+		})
+	}
+	residual(func(s *torch.Scope) torch.Tensor { return m.feedForward(s, stack.feedForward(i), normed, drop) })
+	return []torch.Tensor{x, normed}
 }
 
 // feedForward is wo dropout(activation(wi x)), gated where there are two wi.

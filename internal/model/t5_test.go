@@ -222,7 +222,7 @@ func TestT5DropoutSites(t *testing.T) {
 		model := m.(*t5)
 		b := openGolden(t, "testdata/t5-headless/seq2seq.safetensors").seq2seqBatch("")
 		drop := model.dropouts(Pass{Train: true})
-		memory := &t5Memory{b.Offsets, model.memoryKeys(model.run(s, model.encoder(), b.IDs, b.Offsets, nil, drop))}
+		memory := &t5Memory{offsets: b.Offsets, states: model.run(s, model.encoder(), b.IDs, b.Offsets, nil, drop), keys: model.memoryKeys}
 		encoder := drop.site
 		model.run(s, model.decoder(), b.DecoderIDs, b.DecoderOffsets, memory, drop)
 		// The embeddings and the output of each stack; probabilities and outputs of attentions; inside and after the feed-forward layer.

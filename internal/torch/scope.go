@@ -63,6 +63,18 @@ func (s *Scope) Sub(f func(s *Scope) Tensor) Tensor {
 	return t
 }
 
+// SubAll is [Scope.Sub] for several tensors.
+func (s *Scope) SubAll(f func(s *Scope) []Tensor) []Tensor {
+	inner := &Scope{}
+	defer inner.free()
+	all := f(inner)
+	for _, t := range all {
+		inner.Move(t)
+		s.owned = append(s.owned, t.c)
+	}
+	return all
+}
+
 func (s *Scope) free() {
 	for _, c := range s.owned {
 		lib.AtFree(c)

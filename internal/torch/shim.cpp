@@ -8,4 +8,5 @@
 #include "t5.hpp"
 #include "attention.hpp"
 #include "loss.hpp"
+#include "checkpoint.hpp"
 #include "gloo.hpp"

@@ -39,6 +39,10 @@ void dt_buckets_arm(dt_buckets b, int on);
 int dt_buckets_late(dt_buckets b);
 void dt_buckets_free(dt_buckets b);
 
+// checkpoint.hpp: a segment that Go computes again in backward; it is forgotten with the graph, or where this fails
+dt_error dt_checkpoint(dt_tensor *inputs, int ninputs, dt_tensor *outputs, int noutputs, uintptr_t handle, dt_tensor *out);
+dt_error dt_backward_from(dt_tensor *outputs, dt_tensor *grads, int n);
+
 // gloo.hpp: the process group inside libtorch
 typedef void *dt_gloo;
 typedef void *dt_work;

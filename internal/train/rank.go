@@ -62,7 +62,7 @@ func (r *rank) step(in *stepInput, learningRate float64) (stepOutcome, error) {
 		if i == len(batches)-1 {
 			r.reduce.Begin()
 		}
-		pass := model.Pass{Train: true, LabelSmoothing: r.job.Config.LabelSmoothingFactor, Dropout: torch.DropoutKey{Seed: uint64(r.job.Config.Seed) + uint64(b.part)<<48, Step: uint32(in.step), Lane: uint16(b.lane)}}
+		pass := model.Pass{Train: true, Checkpointing: r.job.Config.GradientCheckpointing, LabelSmoothing: r.job.Config.LabelSmoothingFactor, Dropout: torch.DropoutKey{Seed: uint64(r.job.Config.Seed) + uint64(b.part)<<48, Step: uint32(in.step), Lane: uint16(b.lane)}}
 		err := torch.Do(func(s *torch.Scope) error {
 			loss := s.Zeros(torch.Float32)
 			terms, indices := r.losses(func() []model.Term { return r.model.Losses(s, b.Batch, pass) }, b.part)

@@ -110,6 +110,29 @@ func TestEpochStrategies(t *testing.T) {
 	}
 }
 
+// Layers that are computed again in backward change nothing but the memory that a run takes, also where the embeddings are frozen.
+func TestGradientCheckpointing(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		workspace func(testing.TB, int) *workspace
+		changes   settings
+	}{
+		"bert": {newWorkspace, settings{}}, "frozen": {newWorkspace, settings{"freeze": "embeddings"}},
+		"nsp": {newWorkspace, settings{"objective": "mlm+nsp", "sample_unit": nil, "sentence_unit": "line", "text_unit": "file", "nsp_negatives": "any"}},
+	} {
+		w := c.workspace(t, 33)
+		c.changes["max_steps"] = 8
+		for _, on := range []bool{false, true} {
+			c.changes["gradient_checkpointing"], c.changes["output_dir"] = on, fmt.Sprint("out-", on)
+			w.config("train.yaml", c.changes)
+			w.run("--nproc", "2", "train.yaml").want(t, 0)
+		}
+		if w.read("out-true/model.safetensors") != w.read("out-false/model.safetensors") {
+			t.Errorf("%s: the model is another one with gradient_checkpointing", name)
+		}
+	}
+}
+
 // Frozen parameters stay what they were, whatever the number of ranks, and a run goes on without their moments.
 func TestFreeze(t *testing.T) {
 	t.Parallel()
