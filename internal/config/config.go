@@ -78,6 +78,9 @@ type Config struct {
 	GlobalBatchSize int `json:"global_batch_size" cfg:"null"`
 	// Micro-batches that each rank adds up in a step, when global_batch_size does not fix their number.
 	GradientAccumulationSteps int `json:"gradient_accumulation_steps"`
+	// Multiply matrices in bfloat16, forward, backward and in evaluations, with parameters, optimizer and everything between in float32. It is fast where the CPU
+	// has such instructions (avx512_bf16, AMX).
+	BF16 bool `json:"bf16"`
 	// Compute each layer again in backward instead of keeping what that needs: less memory for about a third more time, and the same results (a T5's but for rounding).
 	GradientCheckpointing bool `json:"gradient_checkpointing" cfg:"resume"`
 	// Leave out the last step of an epoch where it has fewer samples than the others.

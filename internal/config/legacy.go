@@ -35,7 +35,6 @@ var trainerOnly = map[string]string{
 	"optim":                                   "adamw_torch_fused",
 	"optim_args":                              "null",
 	"optim_target_modules":                    "null",
-	"bf16":                                    "false",
 	"fp16":                                    "false",
 	"bf16_full_eval":                          "false",
 	"fp16_full_eval":                          "false",

@@ -110,7 +110,7 @@ func TestErrors(t *testing.T) {
 		{"lr: 1", "train.yaml:4: lr: unknown key; did you mean learning_rate?"},
 		{"nproc: 2", "train.yaml:4: nproc: unknown key; did you mean --nproc on the command line?"},
 		{"zzzzzzzz: 1", "train.yaml:4: zzzzzzzz: unknown key; docs/configuration.md lists the keys"},
-		{"bf16: true", "train.yaml:4: bf16: is a key of Trainer that is not available in ddprun yet; remove it"},
+		{"fp16: true", "train.yaml:4: fp16: is a key of Trainer that is not available in ddprun yet; remove it"},
 		{"deepspeed: {stage: 2}", "train.yaml:4: deepspeed: is a key of Trainer that is not available in ddprun yet; remove it"},
 		{"seed: 1\n\nseed: 2", "train.yaml:6: seed: stands twice, first in line 4; keep one"},
 		{"eval_strategy: no\nevaluation_strategy: no", "train.yaml:5: evaluation_strategy: says the same as eval_strategy (train.yaml:4); keep one"},
@@ -223,7 +223,7 @@ func TestErrorsOfVariablesAndFlags(t *testing.T) {
 		{"eval_data={a: b, a: c}", "", "--set eval_data: a: stands twice; keep one"},
 		{"", "DDPRUN_CFG_SED=3", "DDPRUN_CFG_SED: sed: unknown key; did you mean seed?"},
 		{"", "DDPRUN_CFG_SEED=x", `DDPRUN_CFG_SEED: seed: want a whole number in decimal digits, got the text "x"`},
-		{"", "DDPRUN_CFG_BF16=true", "DDPRUN_CFG_BF16: bf16: is a key of Trainer that is not available in ddprun yet; remove it"},
+		{"", "DDPRUN_CFG_FP16=true", "DDPRUN_CFG_FP16: fp16: is a key of Trainer that is not available in ddprun yet; remove it"},
 	} {
 		var sets []string
 		if c.set != "" {
@@ -274,7 +274,7 @@ func bomb() string {
 
 // TestEveryErrorIsReported: a file with several mistakes is mended in one go.
 func TestEveryErrorIsReported(t *testing.T) {
-	_, err := Load(write(t, minimal+"sed: 1\nbf16: true\nseed: 1\nseed: 2\n"), []string{"x"}, nil)
+	_, err := Load(write(t, minimal+"sed: 1\nfp16: true\nseed: 1\nseed: 2\n"), []string{"x"}, nil)
 	if got := strings.Count(err.Error(), "\n"); got != 3 {
 		t.Errorf("want 4 lines, got:\n%v", err)
 	}

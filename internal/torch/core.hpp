@@ -4,6 +4,7 @@
 
 #include <climits>
 
+#include "grad.h"
 #include "shim_internal.h"
 
 #include <ATen/Version.h>
@@ -83,6 +84,8 @@ dt_error dt_backward(dt_tensor loss) {
 dt_error dt_scalar_value(dt_tensor t, double* out) {
   return guard([&] { *out = T(t).item<double>(); });
 }
+
+void dt_set_bf16(int on) { bf16() = on != 0; }
 
 dt_error dt_set_threads(int n) {
   return guard([&] { at::set_num_threads(n); });

@@ -25,7 +25,7 @@ struct Linear : Function<Linear> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& w, const MaybeTensor& b) {
     at::AutoDispatchBelowADInplaceOrView below;
     ctx->save_for_backward({x, w, or_undefined(b)});
-    return at::linear(x, w, b);
+    return product(x, w, b);
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     at::NoGradGuard no_grad;
@@ -33,9 +33,9 @@ struct Linear : Function<Linear> {
     const at::Tensor &x = saved[0], &w = saved[1], &b = saved[2];
     const at::Tensor dy = grads[0].contiguous();
     at::Tensor dx;
-    if (ctx->needs_input_grad(0)) dx = dy.mm(w);
+    if (ctx->needs_input_grad(0)) dx = product(dy, w);
     Sink dw(w), db(b);
-    if (dw) dw.target.addmm_(dy.t(), x);
+    if (dw) add_product(dw.target, dy.t(), x);
     if (db) db.target.add_(dy.sum(0));
     return {dx, dw.result(), db.result()};
   }
@@ -48,7 +48,7 @@ struct GeluLinear : Function<GeluLinear> {
     at::AutoDispatchBelowADInplaceOrView below;
     ctx->save_for_backward({x, w, or_undefined(b)});
     ctx->saved_data["tanh"] = tanh;
-    return at::linear(at::gelu(x, tanh ? "tanh" : "none"), w, b);
+    return product(at::gelu(x, tanh ? "tanh" : "none"), w, b);
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     at::NoGradGuard no_grad;
@@ -57,10 +57,10 @@ struct GeluLinear : Function<GeluLinear> {
     const char* approximate = ctx->saved_data["tanh"].toBool() ? "tanh" : "none";
     const at::Tensor dy = grads[0].contiguous();
     Sink dw(w), db(b);
-    if (dw) dw.target.addmm_(dy.t(), at::gelu(x, approximate));
+    if (dw) add_product(dw.target, dy.t(), at::gelu(x, approximate));
     if (db) db.target.add_(dy.sum(0));
     at::Tensor dx;
-    if (ctx->needs_input_grad(0)) dx = at::gelu_backward(dy.mm(w), x, approximate);
+    if (ctx->needs_input_grad(0)) dx = at::gelu_backward(product(dy, w), x, approximate);
     return {dx, dw.result(), db.result(), at::Tensor()};
   }
 };

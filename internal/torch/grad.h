@@ -5,6 +5,9 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <atomic>
+#include <optional>
+
 namespace ddprun {
 
 using torch::autograd::AutogradContext;
@@ -26,6 +29,33 @@ struct Sink {
   at::Tensor target;
   bool in_place = false;
 };
+
+// Whether matrices are multiplied in bfloat16, of the whole process.
+inline std::atomic<bool>& bf16() {
+  static std::atomic<bool> on{false};
+  return on;
+}
+
+// What a matrix product reads: t as it is, or in bfloat16. The products of bfloat16 matrices are summed in float32 and rounded once.
+inline at::Tensor factor(const at::Tensor& t) { return bf16() && t.defined() ? t.to(at::kBFloat16) : t; }
+
+// x w^T + b and a b, in float32.
+inline at::Tensor product(const at::Tensor& x, const at::Tensor& w, const std::optional<at::Tensor>& b) {
+  if (!bf16()) return at::linear(x, w, b);
+  return at::linear(factor(x), factor(w), b ? std::optional<at::Tensor>(factor(*b)) : std::nullopt).to(at::kFloat);
+}
+inline at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
+  return bf16() ? factor(a).mm(factor(b)).to(at::kFloat) : a.mm(b);
+}
+
+// target += scale a b
+inline void add_product(at::Tensor& target, const at::Tensor& a, const at::Tensor& b, double scale = 1) {
+  if (bf16()) {
+    target.add_(factor(a).mm(factor(b)), scale);
+  } else {
+    target.addmm_(a, b, 1, scale);
+  }
+}
 
 inline void save_key(AutogradContext* ctx, const DropKey& key) {
   ctx->saved_data["key"] = c10::List<int64_t>({key.k0, key.k1, key.c2, key.c3, key.threshold});

@@ -49,7 +49,7 @@ struct LinearCrossEntropy : Function<LinearCrossEntropy> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& w, const MaybeTensor& b,
                             const at::Tensor& labels, double smoothing) {
     at::AutoDispatchBelowADInplaceOrView below;
-    at::Tensor logits = at::linear(x, w, b);
+    at::Tensor logits = product(x, w, b);
     const int64_t m = logits.size(0), v = logits.size(1);
     const int64_t* label = labels.const_data_ptr<int64_t>();
     for (int64_t i = 0; i < m; i++) TORCH_CHECK(label[i] >= 0 && label[i] < v, "label ", label[i], " of ", v, " classes");
@@ -71,9 +71,9 @@ struct LinearCrossEntropy : Function<LinearCrossEntropy> {
     at::Tensor dlogits = ctx->saved_data["dlogits"].toTensor();
     const double g = grads[0].item<double>();
     at::Tensor dx;
-    if (ctx->needs_input_grad(0)) dx = at::mm(dlogits, w).mul_(g);
+    if (ctx->needs_input_grad(0)) dx = product(dlogits, w).mul_(g);
     Sink dw(w), db(b);
-    if (dw) dw.target.addmm_(dlogits.t(), x, 1, g);
+    if (dw) add_product(dw.target, dlogits.t(), x, g);
     if (db) db.target.add_(dlogits.sum(0), g);
     ctx->saved_data.clear();
     return {dx, dw.result(), db.result(), at::Tensor(), at::Tensor()};

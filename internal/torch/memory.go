@@ -78,6 +78,16 @@ func (t Tensor) Value() float64 {
 	return float64(v)
 }
 
+// SetBF16 makes [Scope.Linear], [Scope.GeluLinear] and [Scope.LinearCrossEntropy] multiply matrices in bfloat16, forward and backward, in the whole process.
+// Everything between stays float32: parameters, gradients, attention, norms, losses.
+func SetBF16(on bool) {
+	flag := C.int(0)
+	if on {
+		flag = 1
+	}
+	C.dt_set_bf16(flag)
+}
+
 // NoGrad runs f without recording operations for backward, on a locked OS thread, since the mode belongs to the thread.
 func NoGrad(f func()) {
 	runtime.LockOSThread()

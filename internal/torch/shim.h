@@ -21,6 +21,7 @@ dt_error dt_zero(dt_tensor t);
 dt_error dt_set_requires_grad(dt_tensor t, int on);
 dt_error dt_backward(dt_tensor loss);
 dt_error dt_scalar_value(dt_tensor t, double *out);
+void dt_set_bf16(int on);
 dt_error dt_set_threads(int n);
 dt_error dt_tune_allocator(void);
 const char *dt_version(void);

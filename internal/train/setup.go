@@ -82,6 +82,7 @@ const unboundedMaxTokens = 512
 func (r *rank) setUp(start beginning) (err error) {
 	c := r.job.Config
 	torch.SetThreads(r.job.Threads)
+	torch.SetBF16(c.BF16)
 	dir := c.Model
 	if start.checkpoint != nil {
 		dir = start.checkpoint.Path // the run goes on as what it was, whatever has become of the model's directory

@@ -133,6 +133,53 @@ func TestGradientCheckpointing(t *testing.T) {
 	}
 }
 
+// In bfloat16 a run is the same at any number of ranks, near to float32's and not equal to it; a run does not go on in another precision.
+func TestBF16(t *testing.T) {
+	t.Parallel()
+	for name, workspace := range map[string]func(testing.TB, int) *workspace{"mlm": newWorkspace, "reconstruction": newTextWorkspace} {
+		w := workspace(t, 33)
+		changes := settings{"objective": name, "max_steps": 8, "eval_data": "heldout.txt", "eval_steps": 8}
+		var exact []record
+		for _, c := range []struct {
+			bf16  bool
+			ranks int
+		}{{false, 1}, {true, 1}, {true, 2}, {true, 3}} {
+			changes["bf16"], changes["output_dir"] = c.bf16, fmt.Sprintf("out%d-%v", c.ranks, c.bf16)
+			w.config("train.yaml", changes)
+			w.run("--nproc", fmt.Sprint(c.ranks), "train.yaml").want(t, 0)
+			got := w.steps(fmt.Sprintf("out%d-%v", c.ranks, c.bf16), 8)
+			if !c.bf16 {
+				exact = got
+				continue
+			}
+			same := 0
+			for i := range got {
+				d := math.Abs(*got[i].Loss / *exact[i].Loss - 1)
+				if !(d <= 2e-2) {
+					t.Errorf("%s: the loss of step %d is %v, in float32 %v", name, i+1, *got[i].Loss, *exact[i].Loss)
+				}
+				if d == 0 {
+					same++
+				}
+			}
+			if same == len(got) {
+				t.Errorf("%s: bf16 makes no difference", name)
+			}
+			if c.ranks == 1 {
+				continue
+			}
+			for i, one := range w.steps("out1-true", 8) {
+				if d := math.Abs(*got[i].Loss / *one.Loss - 1); !(d <= 1e-3) { // a last bit more or less rounds to another bfloat16
+					t.Errorf("%s: %d ranks: the loss of step %d differs by %.2g from one rank's", name, c.ranks, i+1, d)
+				}
+			}
+		}
+		changes["bf16"], changes["max_steps"] = false, 10
+		w.config("train.yaml", changes)
+		w.refused([]string{"bf16: true then, false now"}, "--nproc", "3", "train.yaml")
+	}
+}
+
 // Frozen parameters stay what they were, whatever the number of ranks, and a run goes on without their moments.
 func TestFreeze(t *testing.T) {
 	t.Parallel()
