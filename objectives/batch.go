@@ -33,6 +33,7 @@ type Batch struct {
 	// Scratch of the objectives; it lies here so that they need no lock and make no garbage.
 	draws       generator
 	words       []word
+	moved       []uint32
 	spanLengths []int
 }
 

@@ -35,6 +35,10 @@ type ReconstructionConfig struct {
 	Perturbation Perturbation
 	WordOrder    WordOrder
 	DecoderStart int64 // the id that a sample's decoder input begins with
+	MaxTokens    int   // longest that the model reads, EOS included, where Encode makes it longer than the text; 0: no limit
+	// Encode returns the tokens of words in another order, where a word's tokens depend on its place. It must be safe for concurrent use. Nil: they
+	// don't, and tokens are moved as they are.
+	Encode func(words [][]uint32) ([]uint32, error)
 }
 
 // Reconstruction is denoising for a sequence-to-sequence model: it reads a sample with words deleted or masked and moved, and writes the
@@ -109,19 +113,23 @@ func (r *Reconstruction) Append(b *Batch, s Sample, key Key) error {
 	b.draws.start(purposeReconstruction, key)
 	r.perturb(b)
 	r.order(b)
-	position := 0
+	b.moved = b.moved[:0]
 	for _, w := range b.words {
 		if w.masked {
-			b.appendToken(r.mask, position, 0)
-			position++
-			continue
-		}
-		for _, id := range s.Tokens[w.first:w.end] {
-			b.appendToken(id, position, 0)
-			position++
+			b.moved = append(b.moved, r.mask)
+		} else {
+			b.moved = append(b.moved, s.Tokens[w.first:w.end]...)
 		}
 	}
-	b.appendToken(r.vocab.EOS, position, 0)
+	if r.config.Encode != nil {
+		if err := r.encodeAgain(b, s); err != nil {
+			return fmt.Errorf("sample %d: encode its words in another order: %w", s.ID, err)
+		}
+	}
+	for position, id := range b.moved {
+		b.appendToken(id, position, 0)
+	}
+	b.appendToken(r.vocab.EOS, len(b.moved), 0)
 	for _, id := range s.Tokens {
 		b.Targets = append(b.Targets, int64(id))
 	}
@@ -129,6 +137,25 @@ func (r *Reconstruction) Append(b *Batch, s Sample, key Key) error {
 	b.closeDecoder(r.config.DecoderStart)
 	b.closeSample(s.ID)
 	return nil
+}
+
+// encodeAgain makes b.moved the tokens of b.words where they stand now.
+func (r *Reconstruction) encodeAgain(b *Batch, s Sample) error {
+	words := make([][]uint32, len(b.words))
+	for i, w := range b.words {
+		if words[i] = s.Tokens[w.first:w.end]; w.masked {
+			words[i] = []uint32{r.mask}
+		}
+	}
+	ids, err := r.config.Encode(words)
+	if err != nil {
+		return err
+	}
+	if most := r.config.MaxTokens - 1; most > 0 && len(ids) > most {
+		ids = ids[:most]
+	}
+	b.moved = append(b.moved[:0], ids...)
+	return r.vocab.check(b.moved)
 }
 
 // word is tokens first to end of a sample.

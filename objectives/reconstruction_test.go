@@ -1,6 +1,7 @@
 package objectives
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -87,6 +88,42 @@ func TestReconstructionAppend(t *testing.T) {
 	allowed := [][]int64{{5, 20, 20, 1}, {20, 6, 7, 20, 1}, {20, 20, 8, 9, 10, 1}} // one word is spared
 	if !slices.ContainsFunc(allowed, func(x []int64) bool { return slices.Equal(x, b.IDs) }) {
 		t.Errorf("masked %v, want one of %v", b.IDs, allowed)
+	}
+}
+
+// Words whose tokens depend on their place are encoded again: with their tokens, in the new order, masks as words of their own, and cut to what the model reads.
+func TestReconstructionEncodesAgain(t *testing.T) {
+	var given [][]uint32
+	answer := []uint32{9, 8, 7, 6, 5}
+	config := ReconstructionConfig{Probability: 0.99, Perturbation: Masked, WordOrder: Kept, MaxTokens: 4, Encode: func(words [][]uint32) ([]uint32, error) {
+		given = words
+		if answer == nil {
+			return nil, errors.New("no answer")
+		}
+		return answer, nil
+	}}
+	r := mustReconstruct(t, config)
+	var b Batch
+	appendTo(t, r, &b, threeWords, Key{})
+	if want := []int64{9, 8, 7, 1}; !slices.Equal(b.IDs, want) || !slices.Equal(b.Targets, []int64{5, 6, 7, 8, 9, 10, 1}) {
+		t.Errorf("read %v, targets %v; want %v", b.IDs, b.Targets, want)
+	}
+	masked := 0
+	for i, word := range given {
+		if slices.Equal(word, []uint32{20}) {
+			masked++
+		} else if want := [][]uint32{{5}, {6, 7}, {8, 9, 10}}[i]; !slices.Equal(word, want) {
+			t.Errorf("word %d is %v, want %v", i, word, want)
+		}
+	}
+	if len(given) != 3 || masked != 2 {
+		t.Errorf("words %v", given)
+	}
+	b.Reset()
+	for _, answer = range [][]uint32{nil, {99}} {
+		if err := r.Append(&b, threeWords, Key{}); err == nil || !strings.Contains(err.Error(), "sample 7") || b.Tokens() > 0 {
+			t.Errorf("error %v, %d tokens", err, b.Tokens())
+		}
 	}
 }
 

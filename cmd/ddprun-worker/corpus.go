@@ -48,6 +48,8 @@ type text struct {
 	vocab      objectives.Vocab
 	objectives *objectives.Mixture
 	maxTokens  int // of a sample, special tokens included
+	// encodesAgain: reconstruction encodes words again after it has moved them, so the tokenizer must stay open.
+	encodesAgain bool
 }
 
 // openText reads the tokenizer and checks it, the model and the objective against each other. The caller closes tok.
@@ -80,7 +82,14 @@ func (t *text) open(c *config.Config, json []byte) (err error) {
 		return err
 	}
 	t.maxTokens = limits.MaxTokens
-	if t.objectives, err = newObjectives(c, limits, t.vocab); err != nil {
+	if c.Has("reconstruction") {
+		moves, err := t.wordsMove()
+		if err != nil {
+			return err
+		}
+		t.encodesAgain = !moves
+	}
+	if t.objectives, err = t.newObjectives(c, limits); err != nil {
 		return inputError{fmt.Errorf("%s: %w", c.Model, err)}
 	}
 	if t.objectives.TextTokens(t.maxTokens) < 1 {
@@ -90,10 +99,10 @@ func (t *text) open(c *config.Config, json []byte) (err error) {
 }
 
 // newObjectives makes the objectives that the configuration names.
-func newObjectives(c *config.Config, limits train.Limits, vocab objectives.Vocab) (*objectives.Mixture, error) {
+func (t *text) newObjectives(c *config.Config, limits train.Limits) (*objectives.Mixture, error) {
 	var parts []objectives.Part
 	for _, m := range c.Mix() {
-		objective, err := newObjective(c, m.Objective, limits, vocab)
+		objective, err := t.newObjective(c, m.Objective, limits)
 		if err != nil {
 			return nil, err
 		}
@@ -102,13 +111,18 @@ func newObjectives(c *config.Config, limits train.Limits, vocab objectives.Vocab
 	return objectives.NewMixture(parts...)
 }
 
-func newObjective(c *config.Config, name string, limits train.Limits, vocab objectives.Vocab) (objectives.Objective, error) {
+func (t *text) newObjective(c *config.Config, name string, limits train.Limits) (objectives.Objective, error) {
+	vocab := t.vocab
 	mlm := objectives.MLMConfig{Probability: c.MLMProbability, MaskReplaceProb: c.MaskReplaceProb, RandomReplaceProb: c.RandomReplaceProb,
 		WholeWordMask: c.WholeWordMask, PositionOffset: limits.PositionOffset}
 	switch name {
 	case "reconstruction":
-		return objectives.NewReconstruction(objectives.ReconstructionConfig{Probability: c.PerturbationProbability,
-			Perturbation: objectives.Perturbation(c.Perturbation), WordOrder: objectives.WordOrder(c.WordOrder), DecoderStart: limits.DecoderStart}, vocab)
+		cfg := objectives.ReconstructionConfig{Probability: c.PerturbationProbability, Perturbation: objectives.Perturbation(c.Perturbation),
+			WordOrder: objectives.WordOrder(c.WordOrder), DecoderStart: limits.DecoderStart, MaxTokens: limits.MaxTokens}
+		if t.encodesAgain {
+			cfg.Encode = t.encodeWords
+		}
+		return objectives.NewReconstruction(cfg, vocab)
 	case "span_corruption":
 		return objectives.NewSpanCorruption(objectives.SpanConfig{Density: c.NoiseDensity, MeanLength: c.MeanNoiseSpanLength,
 			DecoderStart: limits.DecoderStart}, vocab)
@@ -258,11 +272,6 @@ func (t *text) openCorpus(ctx context.Context, c *config.Config, d *corpora, sha
 	d.closers = append(d.closers, samples.Close)
 	if r := samples.Report(); r.LeftOut > 0 && !r.Reused {
 		log.Info().Int64("samples", r.LeftOut).Msg("left out: no token but special ones")
-	}
-	if c.Has("reconstruction") {
-		if err := t.checkWords(samples); err != nil {
-			return nil, fmt.Errorf("text %s: %w", strings.Join(paths, ", "), err)
-		}
 	}
 	if c.RandomSentences() {
 		if err := samples.CheckNegatives(c.NSPNegatives == "any"); err != nil {

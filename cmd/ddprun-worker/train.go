@@ -93,7 +93,10 @@ func (r *rankProcess) train(ctx context.Context, stderr io.Writer) (train.Result
 	}
 	r.beat(train.Phase(pipe.PhasePrepare), 0, 0)
 	data, err := t.openCorpora(ctx, c, shardsDir(c), log)
-	t.tok.Close() // training needs its memory, not its words
+	defer t.tok.Close()
+	if !t.encodesAgain {
+		t.tok.Close() // training needs its memory, not its words
+	}
 	defer data.close()
 	if err != nil {
 		return train.Result{}, err

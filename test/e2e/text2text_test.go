@@ -165,6 +165,41 @@ func TestText2TextAtAnyNumberOfRanks(t *testing.T) {
 	}
 }
 
+// A tokenizer whose first word of a text has other tokens: moved words are encoded again, the same at any number of ranks.
+func TestWordsAreEncodedAgain(t *testing.T) {
+	t.Parallel()
+	w := newTextWorkspace(t, 29)
+	w.write("model/tokenizer.json", strings.ReplaceAll(w.read("model/tokenizer.json"), `"always"`, `"never"`))
+	changes := settings{"objective": "reconstruction", "perturbation": "mask", "max_steps": 6, "eval_data": "heldout.txt", "eval_steps": 6}
+	var want []record
+	for _, ranks := range []int{1, 2} {
+		changes["output_dir"] = fmt.Sprint("out", ranks)
+		w.config("train.yaml", changes)
+		w.run("--nproc", fmt.Sprint(ranks), "train.yaml").want(t, 0)
+		got := w.steps(fmt.Sprint("out", ranks), 6)
+		if want == nil {
+			want = got
+		}
+		for i := range got {
+			if d := math.Abs(*got[i].Loss / *want[i].Loss - 1); !(d <= 1e-6) {
+				t.Errorf("%d ranks: the loss of step %d differs by %.2g from one rank's", ranks, i+1, d)
+			}
+		}
+	}
+	// A sample's first word is spelt out; as the first of what is read, so is another one.
+	shown := w.run("inspect", "--samples", "8", "train.yaml")
+	shown.want(t, 0)
+	for line := range strings.Lines(shown.out) {
+		tokens := strings.Fields(strings.TrimPrefix(strings.TrimSpace(line), "->"))
+		if !strings.Contains(line, "</s>") || len(tokens) == 0 {
+			continue
+		}
+		if first := tokens[0]; len(first) != 1 && first != "<extra_id_0>" {
+			t.Errorf("a text begins with %q: %s", first, line)
+		}
+	}
+}
+
 // What cannot be trained as text to text is refused before anything is written.
 func TestBadText2Text(t *testing.T) {
 	without := func(old, new string) func(*workspace) {
@@ -184,7 +219,6 @@ func TestBadText2Text(t *testing.T) {
 			said: []string{"perturbation", "no mask token"}},
 		{name: "nothing left", set: settings{"objective": "reconstruction", "perturbation_probability": 1}, said: []string{"perturbation_probability", "leave nothing"}},
 		{name: "an order for spans", set: settings{"objective": "span_corruption", "word_order": "keep"}, said: []string{"word_order", "reconstruction"}},
-		{name: "words that change when moved", set: settings{"objective": "reconstruction"}, prepare: without(`"always"`, `"never"`), said: []string{"text.txt", "moves words"}},
 		{name: "one token a sample", set: settings{"objective": "span_corruption"}, prepare: write("text.txt", "ban\nben\n"), said: []string{"text.txt", "span_corruption"}},
 	} {
 		t.Run(bad.name, func(t *testing.T) {
