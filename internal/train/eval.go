@@ -95,7 +95,7 @@ func (r *rank) evaluateBatch(batch *objectives.Batch, part int) (sums []evalSums
 	err = torch.Do(func(s *torch.Scope) error {
 		torch.NoGrad(func() {
 			pass := model.Pass{LabelSmoothing: r.job.Config.LabelSmoothingFactor}
-			terms, _ := r.losses(func() []model.Term { return r.model.Losses(s, batch, pass) }, part)
+			terms, _ := r.losses(s, batch, part, pass)
 			for _, term := range terms {
 				sum := evalSums{count: float64(term.Count), correct: float64(term.Correct)}
 				if term.Count > 0 {

@@ -62,10 +62,11 @@ func (r *rank) step(in *stepInput, learningRate float64) (stepOutcome, error) {
 		if i == len(batches)-1 {
 			r.reduce.Begin()
 		}
-		pass := model.Pass{Train: true, Checkpointing: r.job.Config.GradientCheckpointing, LabelSmoothing: r.job.Config.LabelSmoothingFactor, Dropout: torch.DropoutKey{Seed: uint64(r.job.Config.Seed) + uint64(b.part)<<48, Step: uint32(in.step), Lane: uint16(b.lane)}}
+		c := r.job.Config
+		pass := model.Pass{Train: true, Checkpointing: c.GradientCheckpointing, LabelSmoothing: c.LabelSmoothingFactor, Dropout: torch.DropoutKey{Seed: uint64(c.Seed) + uint64(b.part)<<48, Step: uint32(in.step), Lane: uint16(b.lane)}}
 		err := torch.Do(func(s *torch.Scope) error {
 			loss := s.Zeros(torch.Float32)
-			terms, indices := r.losses(func() []model.Term { return r.model.Losses(s, b.Batch, pass) }, b.part)
+			terms, indices := r.losses(s, b.Batch, b.part, pass)
 			for i, k := range indices {
 				if terms[i].Count > 0 {
 					loss = s.Add(loss, s.MulScalar(terms[i].Sum, all[k].weight/in.counts[k]))

@@ -1,10 +1,12 @@
 package train
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/ddprun/ddprun/internal/config"
 	"github.com/ddprun/ddprun/internal/model"
+	"github.com/ddprun/ddprun/internal/torch"
 	"github.com/ddprun/ddprun/objectives"
 )
 
@@ -47,18 +49,15 @@ func (job *Job) terms() []term { return termsOf(job.Objectives) }
 func termsOf(mixture *objectives.Mixture) []term {
 	var terms []term
 	for i, part := range mixture.Parts {
-		for k, head := range headsOfOne(part.Name).list() {
+		for k, head := range list(headsOfOne(part.Name)) {
 			terms = append(terms, term{part.Terms()[k], i, part.LossWeight, head})
 		}
 	}
 	return terms
 }
 
-// heads are those of a model.
-type heads model.Heads
-
-// list returns the heads in the order in which the model returns their losses.
-func (h heads) list() []head {
+// list returns heads in the order in which a model returns their losses.
+func list(h model.Heads) []head {
 	var list []head
 	if h.Tokens {
 		list = append(list, tokenHead)
@@ -73,9 +72,9 @@ func (h heads) list() []head {
 }
 
 // headsOfOne returns the heads that an objective wants of a model.
-func headsOfOne(objective string) heads {
+func headsOfOne(objective string) model.Heads {
 	task := objective[strings.LastIndexByte(objective, '+')+1:]
-	return heads{Tokens: strings.HasPrefix(objective, "mlm"), Pairs: task == "nsp" || task == "sop",
+	return model.Heads{Tokens: strings.HasPrefix(objective, "mlm"), Pairs: task == "nsp" || task == "sop",
 		Targets: objective == "reconstruction" || objective == "span_corruption"}
 }
 
@@ -89,18 +88,14 @@ func headsOf(c *config.Config) model.Heads {
 	return all
 }
 
-// losses computes those terms of a micro-batch that its objective has, with their indices among the terms.
-func (r *rank) losses(f func() []model.Term, part int) (terms []model.Term, indices []int) {
-	computed := f()
-	all := heads(headsOf(r.job.Config)).list()
+// losses computes the terms of a micro-batch that one objective has made, with their indices among all terms. The model may have heads that only other
+// objectives use.
+func (r *rank) losses(s *torch.Scope, b *objectives.Batch, part int, pass model.Pass) (terms []model.Term, indices []int) {
+	computed := r.model.Losses(s, b, pass)
+	all := list(headsOf(r.job.Config))
 	for k, t := range r.job.terms() {
-		if t.part != part {
-			continue
-		}
-		for i, head := range all {
-			if head == t.head {
-				terms, indices = append(terms, computed[i]), append(indices, k)
-			}
+		if t.part == part {
+			terms, indices = append(terms, computed[slices.Index(all, t.head)]), append(indices, k)
 		}
 	}
 	return terms, indices
