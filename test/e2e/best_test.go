@@ -185,21 +185,7 @@ func TestFreeze(t *testing.T) {
 	t.Parallel()
 	w := newWorkspace(t, 33)
 	changes := settings{"freeze": []string{`embeddings\.`, `layer\.0\.attention`}, "max_steps": 8, "save_steps": 4}
-	var want []record
-	for _, ranks := range []int{1, 2, 3} {
-		changes["output_dir"] = fmt.Sprint("out", ranks)
-		w.config("train.yaml", changes)
-		w.run("--nproc", fmt.Sprint(ranks), "train.yaml").want(t, 0)
-		got := w.steps(fmt.Sprint("out", ranks), 8)
-		if want == nil {
-			want = got
-		}
-		for i := range got {
-			if d := math.Abs(*got[i].Loss / *want[i].Loss - 1); !(d <= 1e-6) {
-				t.Errorf("%d ranks: the loss of step %d differs by %.2g from one rank's", ranks, i+1, d)
-			}
-		}
-	}
+	w.sameOnRanks(changes, 8, 1e-6, 1, 2, 3)
 	before, after := w.tensors("model/model.safetensors"), w.tensors("out2/model.safetensors")
 	moments := w.tensors("out2/checkpoint-8/optimizer.safetensors")
 	for name, value := range after {

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"encoding/json"
-	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -33,21 +32,7 @@ func TestMixturesAtAnyNumberOfRanks(t *testing.T) {
 			}
 			changes := c.changes
 			changes["max_steps"], changes["save_steps"], changes["eval_data"], changes["eval_steps"] = steps, steps, "heldout.txt", steps
-			var want []record
-			for _, ranks := range []int{1, 2, 3, 4} {
-				changes["output_dir"] = fmt.Sprint("out", ranks)
-				w.config("train.yaml", changes)
-				w.run("--nproc", fmt.Sprint(ranks), "train.yaml").want(t, 0)
-				got := w.steps(fmt.Sprint("out", ranks), steps)
-				if want == nil {
-					want = got
-				}
-				for i := range got {
-					if d := math.Abs(*got[i].Loss / *want[i].Loss - 1); !(d <= 1e-5) { // sums in another order, grown over the steps of a random model
-						t.Errorf("%d ranks: the loss of step %d differs by %.2g from one rank's", ranks, i+1, d)
-					}
-				}
-			}
+			w.sameOnRanks(changes, steps, 1e-5, 1, 2, 3, 4)
 			for line := range strings.Lines(w.read("out2/metrics.jsonl")) {
 				entry := map[string]any{}
 				if err := json.Unmarshal([]byte(line), &entry); err != nil {

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"encoding/json"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"strings"
@@ -34,21 +33,7 @@ func TestPairsAtAnyNumberOfRanks(t *testing.T) {
 	w.write("text.txt", story(1, 13))
 	w.write("heldout.txt", story(2, 5))
 	changes := settings{"objective": "mlm+nsp", "text_unit": "paragraph", "sample_unit": nil, "max_steps": steps, "save_steps": 5, "eval_data": "heldout.txt", "eval_steps": steps}
-	var want []record
-	for _, ranks := range []int{1, 2, 3, 4} {
-		changes["output_dir"] = fmt.Sprint("out", ranks)
-		w.config("train.yaml", changes)
-		w.run("--nproc", fmt.Sprint(ranks), "train.yaml").want(t, 0)
-		got := w.steps(fmt.Sprint("out", ranks), steps)
-		if want == nil {
-			want = got
-		}
-		for i := range got {
-			if d := math.Abs(*got[i].Loss / *want[i].Loss - 1); !(d <= 1e-6) {
-				t.Errorf("%d ranks: the loss of step %d differs by %.2g from one rank's", ranks, i+1, d)
-			}
-		}
-	}
+	want := w.sameOnRanks(changes, steps, 1e-6, 1, 2, 3, 4)
 	var step, evaluation map[string]any
 	for line := range strings.Lines(w.read("out2/metrics.jsonl")) {
 		entry := map[string]any{}

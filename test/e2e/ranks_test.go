@@ -56,3 +56,25 @@ func TestSameLossesAtAnyNumberOfRanks(t *testing.T) {
 		t.Errorf("the loss of the first step is %v with and without dropout", *dry[0].Loss)
 	}
 }
+
+// sameOnRanks runs a configuration at several numbers of ranks, into out1, out2, ..., and returns the first one's steps. The others' losses are the same up to a
+// tolerance.
+func (w *workspace) sameOnRanks(changes settings, steps int64, tolerance float64, ranks ...int) []record {
+	w.t.Helper()
+	var want []record
+	for _, n := range ranks {
+		changes["output_dir"] = fmt.Sprint("out", n)
+		w.config("train.yaml", changes)
+		w.run("--nproc", fmt.Sprint(n), "train.yaml").want(w.t, 0)
+		got := w.steps(fmt.Sprint("out", n), steps)
+		if want == nil {
+			want = got
+		}
+		for i := range got {
+			if d := math.Abs(*got[i].Loss / *want[i].Loss - 1); !(d <= tolerance) {
+				w.t.Errorf("%d ranks: the loss of step %d differs by %.2g from that of %d", n, i+1, d, ranks[0])
+			}
+		}
+	}
+	return want
+}

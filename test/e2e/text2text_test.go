@@ -3,7 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,21 +83,7 @@ func TestText2TextAtAnyNumberOfRanks(t *testing.T) {
 			w := newTextWorkspace(t, 29)
 			changes["objective"], changes["max_steps"], changes["save_steps"] = objective, steps, 5
 			changes["eval_data"], changes["eval_steps"] = "heldout.txt", steps
-			var want []record
-			for _, ranks := range []int{1, 2, 3, 4} {
-				changes["output_dir"] = fmt.Sprint("out", ranks)
-				w.config("train.yaml", changes)
-				w.run("--nproc", fmt.Sprint(ranks), "train.yaml").want(t, 0)
-				got := w.steps(fmt.Sprint("out", ranks), steps)
-				if want == nil {
-					want = got
-				}
-				for i := range got {
-					if d := math.Abs(*got[i].Loss / *want[i].Loss - 1); !(d <= 1e-6) {
-						t.Errorf("%d ranks: the loss of step %d differs by %.2g from one rank's", ranks, i+1, d)
-					}
-				}
-			}
+			want := w.sameOnRanks(changes, steps, 1e-6, 1, 2, 3, 4)
 			if *want[steps-1].Loss >= *want[0].Loss {
 				t.Errorf("the loss is %v after %v", *want[steps-1].Loss, *want[0].Loss)
 			}
@@ -171,21 +156,7 @@ func TestWordsAreEncodedAgain(t *testing.T) {
 	w := newTextWorkspace(t, 29)
 	w.write("model/tokenizer.json", strings.ReplaceAll(w.read("model/tokenizer.json"), `"always"`, `"never"`))
 	changes := settings{"objective": "reconstruction", "perturbation": "mask", "max_steps": 6, "eval_data": "heldout.txt", "eval_steps": 6}
-	var want []record
-	for _, ranks := range []int{1, 2} {
-		changes["output_dir"] = fmt.Sprint("out", ranks)
-		w.config("train.yaml", changes)
-		w.run("--nproc", fmt.Sprint(ranks), "train.yaml").want(t, 0)
-		got := w.steps(fmt.Sprint("out", ranks), 6)
-		if want == nil {
-			want = got
-		}
-		for i := range got {
-			if d := math.Abs(*got[i].Loss / *want[i].Loss - 1); !(d <= 1e-6) {
-				t.Errorf("%d ranks: the loss of step %d differs by %.2g from one rank's", ranks, i+1, d)
-			}
-		}
-	}
+	w.sameOnRanks(changes, 6, 1e-6, 1, 2)
 	// A sample's first word is spelt out; as the first of what is read, so is another one.
 	shown := w.run("inspect", "--samples", "8", "train.yaml")
 	shown.want(t, 0)
