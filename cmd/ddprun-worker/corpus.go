@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
 
 	"github.com/ddprun/ddprun/internal/config"
 	"github.com/ddprun/ddprun/internal/hf"
@@ -214,6 +215,21 @@ func (d *corpora) undo() {
 	for _, dir := range d.made {
 		os.RemoveAll(dir)
 	}
+}
+
+// withCorpora opens a run's text and samples for f; rank is what newLogger wants.
+func withCorpora(cmd *cobra.Command, c *config.Config, rank int, f func(t *text, data *corpora) error) error {
+	t, err := openText(c)
+	if err != nil {
+		return err
+	}
+	defer t.tok.Close()
+	data, err := t.openCorpora(cmd.Context(), c, shardsDir(c), newLogger(cmd.ErrOrStderr(), c, rank))
+	defer data.close()
+	if err != nil {
+		return err
+	}
+	return f(t, data)
 }
 
 // openCorpora prepares and opens the text of a run. The caller closes what it gets, also after an error.

@@ -65,28 +65,20 @@ func runEval(cmd *cobra.Command, model string, o evalOptions) error {
 		return inputError{err}
 	}
 	c.Data = o.data
-	t, err := openText(c)
-	if err != nil {
-		return err
-	}
-	defer t.tok.Close()
-	data, err := t.openCorpora(cmd.Context(), c, shardsDir(c), newLogger(cmd.ErrOrStderr(), c, 1))
-	defer data.close()
-	if err != nil {
-		return err
-	}
-	job := &train.Job{Config: c, World: 1, Threads: o.threads, Objectives: t.objectives, Eval: []train.EvalSet{{Samples: data.train}},
-		Log: newLogger(cmd.ErrOrStderr(), c, 0)}
-	result, err := t.evaluate(job, o.predictions)
-	if err != nil {
-		return err
-	}
-	answer, err := describe(result)
-	if err != nil {
-		return inputError{fmt.Errorf("%s: %w", model, err)}
-	}
-	answer["model"], answer["samples"] = model, data.train.Len()
-	return json.NewEncoder(cmd.OutOrStdout()).Encode(answer)
+	return withCorpora(cmd, c, 1, func(t *text, data *corpora) error {
+		job := &train.Job{Config: c, World: 1, Threads: o.threads, Objectives: t.objectives, Eval: []train.EvalSet{{Samples: data.train}},
+			Log: newLogger(cmd.ErrOrStderr(), c, 0)}
+		result, err := t.evaluate(job, o.predictions)
+		if err != nil {
+			return err
+		}
+		answer, err := describe(result)
+		if err != nil {
+			return inputError{fmt.Errorf("%s: %w", model, err)}
+		}
+		answer["model"], answer["samples"] = model, data.train.Len()
+		return json.NewEncoder(cmd.OutOrStdout()).Encode(answer)
+	})
 }
 
 // describe returns the numbers of an evaluation by their names.

@@ -60,19 +60,11 @@ func runInspect(cmd *cobra.Command, path string, o inspectOptions) error {
 	if err != nil {
 		return inputError{err}
 	}
-	t, err := openText(c)
-	if err != nil {
-		return err
-	}
-	defer t.tok.Close()
-	data, err := t.openCorpora(cmd.Context(), c, shardsDir(c), newLogger(cmd.ErrOrStderr(), c, 0))
-	defer data.close()
-	if err != nil {
-		return err
-	}
-	job := &train.Job{Config: c, World: 1, Train: data.train, Objectives: t.objectives}
-	return train.Inspect(job, lanes, o.epoch, o.samples, func(index int64, objective string, b *objectives.Batch) error {
-		return t.show(cmd.OutOrStdout(), data.train, index, objective, b)
+	return withCorpora(cmd, c, 0, func(t *text, data *corpora) error {
+		job := &train.Job{Config: c, World: 1, Train: data.train, Objectives: t.objectives}
+		return train.Inspect(job, lanes, o.epoch, o.samples, func(index int64, objective string, b *objectives.Batch) error {
+			return t.show(cmd.OutOrStdout(), data.train, index, objective, b)
+		})
 	})
 }
 

@@ -28,17 +28,10 @@ left as it is.`,
 				return inputError{err}
 			}
 			c := loaded.Config
-			t, err := openText(c)
-			if err != nil {
-				return err
-			}
-			defer t.tok.Close()
-			data, err := t.openCorpora(cmd.Context(), c, shardsDir(c), newLogger(cmd.ErrOrStderr(), c, 0))
-			defer data.close()
-			if err == nil {
+			return withCorpora(cmd, c, 0, func(_ *text, data *corpora) error {
 				fmt.Fprintf(cmd.OutOrStdout(), "%s: %d samples\n", shardsDir(c), data.train.Len())
-			}
-			return err
+				return nil
+			})
 		},
 	}
 	cmd.Flags().StringArrayVar(&sets, "set", nil, "set a key over the file and variables, as key=value; repeatable")

@@ -1,9 +1,6 @@
 package main
 
 import (
-	"compress/gzip"
-	"io"
-	"os"
 	"slices"
 	"testing"
 
@@ -13,20 +10,7 @@ import (
 // Which tokenizers encode a word the same anywhere, and that others' words are encoded again where they have come to stand.
 func TestWordsMove(t *testing.T) {
 	for family, want := range map[string]bool{"t5": true, "bert": true, "gpt2": false, "roberta": false, "llama3": false} {
-		file, err := os.Open("../../internal/tokenizer/testdata/" + family + ".json.gz")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer file.Close()
-		unzipped, err := gzip.NewReader(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		json, err := io.ReadAll(unzipped)
-		if err != nil {
-			t.Fatal(err)
-		}
-		tok, err := tokenizer.New(json)
+		tok, err := tokenizer.New(unzip(t, family+".json.gz"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -42,7 +26,7 @@ func TestWordsMove(t *testing.T) {
 			}
 			return b.IDs
 		}
-		the, lights := encode("the")[:], encode("light's colour")
+		the, lights := encode("the"), encode("light's colour")
 		got, err := x.encodeWords([][]uint32{lights, the})
 		if wanted := encode("light's colour the"); err != nil || !slices.Equal(got, wanted) {
 			t.Errorf("%s: encoded again they are %v, want %v; %v", family, got, wanted, err)

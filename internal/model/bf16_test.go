@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/ddprun/ddprun/internal/torch"
-	"github.com/ddprun/ddprun/objectives"
 )
 
 // In bfloat16 the loss is transformers' under autocast within 2e-2, and logits and gradients lie no further from float32's than autocast's do, as root mean
@@ -26,12 +25,7 @@ func TestBF16(t *testing.T) {
 			defer torch.SetBF16(false)
 			err := torch.Do(func(s *torch.Scope) error {
 				m, _, grads := loadModel(t, s, dir, c.heads)
-				var b *objectives.Batch
-				if c.heads.Targets {
-					b = exact.seq2seqBatch("")
-				} else {
-					b = exact.batch("")
-				}
+				b := exact.batchFor(c.heads)
 				near := func(what string, got []float32, most float64) {
 					t.Helper()
 					want := exact.floats(what)

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/ddprun/ddprun/internal/torch"
-	"github.com/ddprun/ddprun/objectives"
 )
 
 // With checkpointing the losses and gradients are the same to the last bit, dropout included, and no tensor stays behind. T5's gradients differ in rounding: what
@@ -27,12 +26,7 @@ func TestCheckpointing(t *testing.T) {
 			before := torch.Live()
 			err := torch.Do(func(s *torch.Scope) error {
 				m, _, grads := loadModel(t, s, dir, c.heads)
-				var b *objectives.Batch
-				if c.heads.Targets {
-					b = g.seq2seqBatch("")
-				} else {
-					b = g.batch("")
-				}
+				b := g.batchFor(c.heads)
 				pass.Checkpointing = checkpointing
 				loss := s.Zeros(torch.Float32)
 				for _, term := range m.Losses(s, b, pass) {

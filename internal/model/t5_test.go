@@ -25,6 +25,14 @@ func (g golden) seq2seqBatch(prefix string) *objectives.Batch {
 		DecoderOffsets: g.offsets(prefix + "decoder_offsets"), Targets: g.ints(prefix + "targets")}
 }
 
+// batchFor reads the first micro-batch of a model with these heads.
+func (g golden) batchFor(heads Heads) *objectives.Batch {
+	if heads.Targets {
+		return g.seq2seqBatch("")
+	}
+	return g.batch("")
+}
+
 func (g golden) offsets(name string) []int32 {
 	var out []int32
 	for _, o := range g.ints(name) {

@@ -186,22 +186,42 @@ struct NormArgs {
   DropKey key;
 };
 
-DDPRUN_CLONES void norm_rows(const NormArgs& a, int64_t lo, int64_t hi) {
+// Row i of z = residual + dropout(x), which it returns; A has x, residual or null, z, h, drop and key.
+template <typename A>
+inline __attribute__((always_inline)) const float* drop_add_row(const A& a, int64_t i) {
   float mult[kTile];
-  for (int64_t i = lo; i < hi; i++) {
-    const float* x = a.x + i * a.h;
-    const float* r = a.residual ? a.residual + i * a.h : nullptr;
-    float* z = a.z + i * a.h;
-    for (int64_t t = 0; t * kTile < a.h; t++) {
-      const int64_t base = t * kTile, n = std::min<int64_t>(kTile, a.h - base);
-      if (a.drop) {
-        drop_tile(a.key, t, i, mult);
-        for (int64_t k = 0; k < n; k++) z[base + k] = x[base + k] * mult[k];
-      } else {
-        for (int64_t k = 0; k < n; k++) z[base + k] = x[base + k];
-      }
-      if (r) for (int64_t k = 0; k < n; k++) z[base + k] += r[base + k];
+  const float* x = a.x + i * a.h;
+  const float* r = a.residual ? a.residual + i * a.h : nullptr;
+  float* z = a.z + i * a.h;
+  for (int64_t t = 0; t * kTile < a.h; t++) {
+    const int64_t base = t * kTile, n = std::min<int64_t>(kTile, a.h - base);
+    if (a.drop) {
+      drop_tile(a.key, t, i, mult);
+      for (int64_t k = 0; k < n; k++) z[base + k] = x[base + k] * mult[k];
+    } else {
+      for (int64_t k = 0; k < n; k++) z[base + k] = x[base + k];
     }
+    if (r) for (int64_t k = 0; k < n; k++) z[base + k] += r[base + k];
+  }
+  return z;
+}
+
+// Row i of dx = dz times what dropout multiplied x with; A has dz, dx, h and key.
+template <typename A>
+inline __attribute__((always_inline)) void drop_row(const A& a, int64_t i) {
+  float mult[kTile];
+  const float* dz = a.dz + i * a.h;
+  float* dx = a.dx + i * a.h;
+  for (int64_t t = 0; t * kTile < a.h; t++) {
+    const int64_t base = t * kTile, n = std::min<int64_t>(kTile, a.h - base);
+    drop_tile(a.key, t, i, mult);
+    for (int64_t k = 0; k < n; k++) dx[base + k] = dz[base + k] * mult[k];
+  }
+}
+
+DDPRUN_CLONES void norm_rows(const NormArgs& a, int64_t lo, int64_t hi) {
+  for (int64_t i = lo; i < hi; i++) {
+    const float* z = drop_add_row(a, i);
     const int64_t h16 = a.h / 16 * 16;
     float acc[16] = {0};
     for (int64_t k = 0; k < h16; k += 16) for (int l = 0; l < 16; l++) acc[l] += z[k + l];
@@ -229,7 +249,6 @@ struct NormGradArgs {
 
 // Rows lo..hi; dw and db: this segment's partial sums.
 DDPRUN_CLONES void norm_grad_rows(const NormGradArgs& a, int64_t lo, int64_t hi, float* dw, float* db) {
-  float mult[kTile];
   const int64_t h16 = a.h / 16 * 16;
   for (int64_t i = lo; i < hi; i++) {
     const float *dy = a.dy + i * a.h, *z = a.z + i * a.h;
@@ -256,13 +275,7 @@ DDPRUN_CLONES void norm_grad_rows(const NormGradArgs& a, int64_t lo, int64_t hi,
       dw[k] += dy[k] * xhat;
       db[k] += dy[k];
     }
-    if (!a.dx) continue;
-    float* dx = a.dx + i * a.h;
-    for (int64_t t = 0; t * kTile < a.h; t++) {
-      const int64_t base = t * kTile, n = std::min<int64_t>(kTile, a.h - base);
-      drop_tile(a.key, t, i, mult);
-      for (int64_t k = 0; k < n; k++) dx[base + k] = dz[base + k] * mult[k];
-    }
+    if (a.dx) drop_row(a, i);
   }
 }
 

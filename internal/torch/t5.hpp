@@ -18,21 +18,8 @@ struct RMSArgs {
 };
 
 DDPRUN_CLONES void rms_rows(const RMSArgs& a, int64_t lo, int64_t hi) {
-  float mult[kTile];
   for (int64_t i = lo; i < hi; i++) {
-    const float* x = a.x + i * a.h;
-    const float* r = a.residual ? a.residual + i * a.h : nullptr;
-    float* z = a.z + i * a.h;
-    for (int64_t t = 0; t * kTile < a.h; t++) {
-      const int64_t base = t * kTile, n = std::min<int64_t>(kTile, a.h - base);
-      if (a.drop) {
-        drop_tile(a.key, t, i, mult);
-        for (int64_t k = 0; k < n; k++) z[base + k] = x[base + k] * mult[k];
-      } else {
-        for (int64_t k = 0; k < n; k++) z[base + k] = x[base + k];
-      }
-      if (r) for (int64_t k = 0; k < n; k++) z[base + k] += r[base + k];
-    }
+    const float* z = drop_add_row(a, i);
     const int64_t h16 = a.h / 16 * 16;
     float sq[16] = {0};
     for (int64_t k = 0; k < h16; k += 16) for (int l = 0; l < 16; l++) sq[l] += z[k + l] * z[k + l];
@@ -54,7 +41,6 @@ struct RMSGradArgs {
 
 // Rows lo..hi; dw: this segment's partial sums.
 DDPRUN_CLONES void rms_grad_rows(const RMSGradArgs& a, int64_t lo, int64_t hi, float* dw) {
-  float mult[kTile];
   const int64_t h16 = a.h / 16 * 16;
   for (int64_t i = lo; i < hi; i++) {
     const float *z = a.z + i * a.h, *dsum = a.dsum ? a.dsum + i * a.h : nullptr;
@@ -75,13 +61,7 @@ DDPRUN_CLONES void rms_grad_rows(const RMSGradArgs& a, int64_t lo, int64_t hi, f
     } else {
       for (int64_t k = 0; k < a.h; k++) dz[k] = dsum[k];
     }
-    if (!a.dx) continue;
-    float* dx = a.dx + i * a.h;
-    for (int64_t t = 0; t * kTile < a.h; t++) {
-      const int64_t base = t * kTile, n = std::min<int64_t>(kTile, a.h - base);
-      drop_tile(a.key, t, i, mult);
-      for (int64_t k = 0; k < n; k++) dx[base + k] = dz[base + k] * mult[k];
-    }
+    if (a.dx) drop_row(a, i);
   }
 }
 

@@ -57,14 +57,19 @@ func (b *best) see(step int64, entry map[string]any, saved bool) {
 	} else {
 		b.behind++
 	}
-	for _, x := range []struct {
-		best  **evaluated
-		among bool
-	}{{&b.top, true}, {&b.kept, saved}} {
-		if x.among && (*x.best == nil || b.better(value, (*x.best).value)) {
-			*x.best = &evaluated{step, value}
-		}
+	now := &evaluated{step, value}
+	b.top = b.bestOf(b.top, now)
+	if saved {
+		b.kept = b.bestOf(b.kept, now)
 	}
+}
+
+// bestOf returns the later evaluation where there is none before it or it is better.
+func (b *best) bestOf(before, now *evaluated) *evaluated {
+	if before == nil || b.better(now.value, before.value) {
+		return now
+	}
+	return before
 }
 
 func (b *best) better(x, y float64) bool {

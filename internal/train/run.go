@@ -58,19 +58,17 @@ func (r *rank) loop(ctx context.Context, p *plan, out *output, start beginning) 
 	if start.step >= p.total {
 		r.job.Log.Info().Int64("step", start.step).Int64("steps", p.total).Msg("every step is done already: set num_train_epochs or max_steps higher to go on")
 	}
-	from := start.step
-	if r.best.stop() {
-		from = p.total // early stopping has ended this run
+	if r.best.stop() { // early stopping has ended this run
+		return Result{Step: start.step}, out.finish(start.step)
 	}
-	feed := startFeed(ctx, r.job, p, r.host, from)
+	feed := startFeed(ctx, r.job, p, r.host, start.step)
 	defer func() {
 		if err != nil {
 			r.host.Abort() // the feed may wait for a peer that does not come
 		}
 		feed.close()
 	}()
-	step := from
-	for step < p.total {
+	for step := start.step; step < p.total; {
 		began := time.Now()
 		in, waited, err := feed.next(ctx)
 		if err != nil {
@@ -111,10 +109,7 @@ func (r *rank) loop(ctx context.Context, p *plan, out *output, start beginning) 
 			return Result{Step: step}, r.stopEarly(ctx, p, out, feed, step)
 		}
 	}
-	done := max(step, start.step) // a run that was made shorter has more behind it
-	if r.best.stop() {
-		done = start.step
-	}
+	done := max(p.total, start.step) // a run that was made shorter has more behind it
 	return Result{Step: done}, out.finish(done)
 }
 

@@ -148,21 +148,24 @@ func outside(w *workspace) {
 func TestBadInput(t *testing.T) {
 	for _, group := range [][]badInput{badConfigurations, badModels, badTexts} {
 		for _, bad := range group {
-			t.Run(bad.name, func(t *testing.T) {
-				t.Parallel()
-				w := newWorkspace(t, 33)
-				if bad.prepare != nil {
-					bad.prepare(w)
-				}
-				w.config("train.yaml", bad.set)
-				args := bad.args
-				if args == nil {
-					args = []string{"--nproc", "2", "train.yaml"}
-				}
-				w.refused(bad.said, args...)
-			})
+			t.Run(bad.name, func(t *testing.T) { bad.refused(t, newWorkspace) })
 		}
 	}
+}
+
+// refused runs ddprun on the bad input in a workspace of its own.
+func (bad badInput) refused(t *testing.T, workspace func(testing.TB, int) *workspace) {
+	t.Parallel()
+	w := workspace(t, 33)
+	if bad.prepare != nil {
+		bad.prepare(w)
+	}
+	w.config("train.yaml", bad.set)
+	args := bad.args
+	if args == nil {
+		args = []string{"--nproc", "2", "train.yaml"}
+	}
+	w.refused(bad.said, args...)
 }
 
 // refused runs ddprun on what it must refuse without a trace.

@@ -192,15 +192,7 @@ func TestBadText2Text(t *testing.T) {
 		{name: "an order for spans", set: settings{"objective": "span_corruption", "word_order": "keep"}, said: []string{"word_order", "reconstruction"}},
 		{name: "one token a sample", set: settings{"objective": "span_corruption"}, prepare: write("text.txt", "ban\nben\n"), said: []string{"text.txt", "span_corruption"}},
 	} {
-		t.Run(bad.name, func(t *testing.T) {
-			t.Parallel()
-			w := newTextWorkspace(t, 33)
-			if bad.prepare != nil {
-				bad.prepare(w)
-			}
-			w.config("train.yaml", bad.set)
-			w.refused(bad.said, "--nproc", "2", "train.yaml")
-		})
+		t.Run(bad.name, func(t *testing.T) { bad.refused(t, newTextWorkspace) })
 	}
 	t.Run("reconstruction on a BERT", func(t *testing.T) {
 		t.Parallel()
