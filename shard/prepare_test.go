@@ -127,7 +127,7 @@ func TestPrepareRefuses(t *testing.T) {
 		"one of two": {func(c *PrepareConfig) { c.Paths = append(c.Paths, dir+"/absent.txt") }, []string{"absent.txt"}},
 		"blank":      {func(c *PrepareConfig) { c.Paths = []string{write("blank.txt", " \n\n")} }, []string{"empty", "blank.txt"}},
 		"latin1": {func(c *PrepareConfig) { c.Paths = []string{write("latin1.txt", "one\ntwo caf\xe9\n")} },
-			[]string{"latin1.txt", "offset 11", "line 2", "encoding_errors: replace"}},
+			[]string{"latin1.txt", "byte 11", "line 2", "encoding_errors: replace"}},
 		"utf16":         {func(c *PrepareConfig) { c.Paths = []string{write("utf16.txt", "\xff\xfea\x00")} }, []string{"utf16.txt", "UTF-16"}},
 		"text unit":     {func(c *PrepareConfig) { c.TextUnit = "page" }, []string{"text_unit", "page", "paragraph"}},
 		"sentence unit": {func(c *PrepareConfig) { c.SentenceUnit = "" }, []string{"sentence_unit"}},

@@ -1,13 +1,12 @@
 package shard
 
 import (
-	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 	"strings"
-	"unicode/utf8"
 )
 
 // TextUnit says what one document is.
@@ -37,52 +36,41 @@ const maxDocumentBytes = math.MaxUint32
 type document struct {
 	source int
 	path   string
-	offset int64 // of its first byte in the source
+	offset int64 // of its first byte in the source, decompressed
+	line   int64 // of its first byte, from 1; in Parquet the row
 	bytes  int64 // in the source, without its last line end
 	text   string
 }
 
-// splitter streams the documents of one source. Lines are its unit of reading: an
-// ill-formed UTF-8 sequence never goes on past a line feed.
+// splitter streams the documents of one plain text.
 type splitter struct {
-	path     string
-	source   int
-	unit     TextUnit
-	errs     EncodingErrors
-	limit    int64 // largest document, in bytes
-	replaced int64 // U+FFFD put in so far
-
-	r      *bufio.Reader
-	offset int64  // of the next byte to read
-	lines  int64  // read so far
-	raw    []byte // the last line read
+	*lineReader
+	source int
+	unit   TextUnit
 	text   []byte // the document being gathered
+	behind bool   // a bad record was met: the rest of its document is passed over
 }
 
 func newSplitter(r io.Reader, path string, source int, unit TextUnit, errs EncodingErrors) *splitter {
-	return &splitter{path: path, source: source, unit: unit, errs: errs, limit: maxDocumentBytes,
-		r: bufio.NewReaderSize(r, 64<<10)}
+	return &splitter{lineReader: newLineReader(r, path, errs), source: source, unit: unit}
 }
 
-// line is one line without its end: where it lies in the source, and its text,
-// valid until the next line is read.
-type line struct {
-	start, end int64
-	text       []byte
-}
-
-// next returns the next document that is not blank, or io.EOF.
+// next returns the next document that is not blank, or io.EOF. A document with a bad line is bad as a whole.
 func (s *splitter) next() (document, error) {
+	if err := s.passOver(); err != nil {
+		return document{}, err
+	}
 	doc := document{source: s.source, path: s.path, offset: -1}
 	blank := true
 	s.text = s.text[:0]
 	for {
-		ln, err := s.readLine()
+		ln, err := s.lineReader.next()
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
-			return document{}, err
+			s.behind = s.unit != TextLine
+			return document{}, s.hint(err)
 		}
 		blankLine := len(bytes.TrimSpace(ln.text)) == 0
 		if blankLine && s.unit != TextFile {
@@ -92,7 +80,7 @@ func (s *splitter) next() (document, error) {
 			break
 		}
 		if doc.offset < 0 {
-			doc.offset = ln.start
+			doc.offset, doc.line = ln.start, ln.number
 		} else {
 			s.text = append(s.text, '\n')
 		}
@@ -100,7 +88,8 @@ func (s *splitter) next() (document, error) {
 		doc.bytes = ln.end - doc.offset
 		blank = blank && blankLine
 		if doc.bytes > s.limit {
-			return document{}, s.tooLong(doc.offset)
+			s.behind = true
+			return document{}, s.tooLong(doc.offset, doc.line)
 		}
 		if s.unit == TextLine {
 			break
@@ -113,64 +102,33 @@ func (s *splitter) next() (document, error) {
 	return doc, nil
 }
 
-// readLine returns the next line, valid UTF-8, or io.EOF.
-func (s *splitter) readLine() (line, error) {
-	start := s.offset
-	s.raw = s.raw[:0]
-	for {
-		piece, err := s.r.ReadSlice('\n')
-		s.raw = append(s.raw, piece...)
-		if err == nil || (err == io.EOF && len(s.raw) > 0) {
-			break
-		}
-		if err == io.EOF {
-			return line{}, io.EOF
-		}
-		if err != bufio.ErrBufferFull {
-			return line{}, fmt.Errorf("shard: read %s at byte %d: %w", s.path, start+int64(len(s.raw)), err)
-		}
-		if int64(len(s.raw)) > s.limit {
-			return line{}, s.tooLong(start)
+// passOver reads on to the end of the document that a bad record lies in, whatever else is wrong with it.
+func (s *splitter) passOver() error {
+	for s.behind {
+		ln, err := s.nextRaw()
+		var bad *BadRecord
+		switch {
+		case err == nil:
+			s.behind = s.unit == TextFile || len(bytes.TrimSpace(ln.text)) > 0
+		case !errors.As(err, &bad) || !bad.GoesOn:
+			return err
 		}
 	}
-	s.offset += int64(len(s.raw))
-	s.lines++
-	text := s.raw
-	if start == 0 && bytes.HasPrefix(text, []byte("\uFEFF")) {
-		text, start = text[3:], 3
-	}
-	text = bytes.TrimSuffix(text, []byte("\n"))
-	text = bytes.TrimSuffix(text, []byte("\r"))
-	ln := line{start: start, end: start + int64(len(text)), text: text}
-	if utf8.Valid(text) {
-		return ln, nil
-	}
-	if s.errs != EncodingReplace {
-		return line{}, s.notUTF8(ln)
-	}
-	replaced, n := appendReplaced(nil, text)
-	s.replaced += n
-	ln.text = replaced
-	return ln, nil
+	return nil
 }
 
-func (s *splitter) tooLong(offset int64) error {
-	hint := "the line is too long to be text"
-	if s.unit != TextLine {
-		hint = "set text_unit: paragraph or line to cut the file into smaller documents"
-	}
-	return fmt.Errorf("shard: %s: the document at byte %d is larger than %d bytes; %s", s.path, offset, s.limit, hint)
+func (s *splitter) tooLong(offset, number int64) error {
+	return s.hint(&BadRecord{Path: s.path, Offset: offset, Line: number, Reason: ReasonTooLong, GoesOn: true,
+		Detail: fmt.Sprintf("the document is larger than %d bytes", s.limit)})
 }
 
-func (s *splitter) notUTF8(ln line) error {
-	bad := firstInvalid(ln.text)
-	hint := ""
-	if ln.start == 0 && (bytes.HasPrefix(ln.text, []byte{0xFF, 0xFE}) || bytes.HasPrefix(ln.text, []byte{0xFE, 0xFF})) {
-		hint = " (it looks like UTF-16)"
+// hint says what a too long document of a plain text asks for.
+func (s *splitter) hint(err error) error {
+	var bad *BadRecord
+	if errors.As(err, &bad) && bad.Reason == ReasonTooLong && s.unit != TextLine {
+		bad.Hint = "set text_unit: paragraph or line to cut the file into smaller documents"
 	}
-	return fmt.Errorf("shard: %s is not UTF-8%s: byte 0x%02x at offset %d, line %d; convert it (iconv -t UTF-8), "+
-		"or set encoding_errors: replace to read it with U+FFFD in such places",
-		s.path, hint, ln.text[bad], ln.start+int64(bad), s.lines)
+	return err
 }
 
 // sentences cuts a document's text. Every sentence it returns is worth a

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"reflect"
@@ -67,6 +68,69 @@ func TestSplitErrors(t *testing.T) {
 	docs, err := documentsOf(strings.NewReader("caf\xe9\r\nx\xe2\x82\n"), TextParagraph, EncodingReplace)
 	if err != nil || docs[0].text != "caf\uFFFD\nx\uFFFD" || docs[0].bytes != 9 {
 		t.Errorf("%+v, %v", docs, err)
+	}
+}
+
+// Behind a bad record come the documents after it, and nothing of its own document.
+func TestSplitGoesOn(t *testing.T) {
+	long := strings.Repeat("long ", 1<<15) // more than the reader's buffer
+	in := "one\n\ntwo\nb\xe4d\nrest \xff\n\nthree\n" + long + "\nrest\n\nfour"
+	for unit, want := range map[TextUnit][]string{
+		TextParagraph: {"one", "not UTF-8 at byte 10, line 4", "too long at byte 27, line 8", "four"},
+		TextLine:      {"one", "two", "not UTF-8 at byte 10, line 4", "not UTF-8 at byte 18, line 5", "three", "too long at byte 27, line 8", "rest", "four"},
+		TextFile:      {"not UTF-8 at byte 10, line 4"},
+	} {
+		for name, r := range map[string]io.Reader{"whole": strings.NewReader(in), "halves": iotest.HalfReader(strings.NewReader(in))} {
+			s := newSplitter(r, "x.txt", 0, unit, EncodingStrict)
+			s.limit = 100000
+			if got := textsOf(t, s); !reflect.DeepEqual(got, want) {
+				t.Errorf("%s, %s: %q, want %q", unit, name, got, want)
+			}
+		}
+	}
+	// A long line is not held: 200 MB pass through a buffer of 64 KiB.
+	s := newSplitter(io.MultiReader(io.LimitReader(endless{}, 200<<20), strings.NewReader("\nend")), "x.txt", 0, TextLine, EncodingStrict)
+	s.limit = 1 << 20
+	if got := textsOf(t, s); !reflect.DeepEqual(got, []string{"too long at byte 0, line 1", "end"}) || cap(s.raw) > 2<<20 {
+		t.Errorf("%q in a buffer of %d bytes", got, cap(s.raw))
+	}
+}
+
+// endless is a line that does not end.
+type endless struct{}
+
+func (endless) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = 'x'
+	}
+	return len(b), nil
+}
+
+// textsOf reads a source to its end: the texts, and in their places what is said of bad records.
+func textsOf(t testing.TB, s documentStream) []string {
+	t.Helper()
+	var texts []string
+	for {
+		doc, err := s.next()
+		var bad *BadRecord
+		switch {
+		case err == io.EOF:
+			return texts
+		case err == nil:
+			texts = append(texts, doc.text)
+		case errors.As(err, &bad):
+			said := *bad
+			said.Detail, said.Hint, said.Err = "", "", nil
+			texts = append(texts, strings.TrimPrefix(said.Error(), "shard: "+bad.Path+": "))
+			if !bad.GoesOn {
+				if _, again := s.next(); again != err {
+					t.Fatalf("%v comes after %v, which ended the source", again, err)
+				}
+				return append(texts, "(lost)")
+			}
+		default:
+			t.Fatal(err)
+		}
 	}
 }
 
