@@ -34,7 +34,7 @@ func touchAll(dir string, verify Verify) error {
 
 func TestVerify(t *testing.T) {
 	report, _ := corpusOf(t, someText(40), func(cfg *PrepareConfig) { cfg.ShardBytes = 500 })
-	path := filepath.Join(report.Dir, shardName(1))
+	path := filepath.Join(report.Dir, shardName(0, 1))
 	good, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -48,8 +48,8 @@ func TestVerify(t *testing.T) {
 		c.Close()
 	}
 	_, err = Open(report.Dir, OpenConfig{Verify: VerifyOpen})
-	wantError(t, err, shardName(1), "checksum", "prepare the corpus again")
-	wantError(t, touchAll(report.Dir, VerifyFirstUse), shardName(1), "checksum")
+	wantError(t, err, shardName(0, 1), "checksum", "prepare the corpus again")
+	wantError(t, touchAll(report.Dir, VerifyFirstUse), shardName(0, 1), "checksum")
 	if err := touchAll(report.Dir, VerifyNever); err != nil {
 		t.Error(err)
 	}

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"sync"
@@ -128,6 +129,8 @@ func (b *batch) encode(encoder Encoder, cut func(string) []string) {
 	defer close(b.done)
 	var texts []string
 	for i := range b.docs {
+		sum := sha256.Sum256([]byte(b.docs[i].text))
+		b.docs[i].hash = [hashBytes]byte(sum[:])
 		parts := cut(b.docs[i].text)
 		b.docs[i].text = ""
 		texts = append(texts, parts...)

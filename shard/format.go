@@ -8,11 +8,12 @@ import (
 )
 
 // Version is the version of the shard format that this package writes and reads.
-const Version = 1
+const Version = 2
 
 const (
 	shardMagic  = "ddpshard"
-	headerBytes = 64
+	headerBytes = 72
+	hashBytes   = 16 // of the SHA-256 of a document's text
 	// maxTableEntries bounds tokens, sentences and documents of a shard: its tables
 	// count them in 32 bits.
 	maxTableEntries = math.MaxUint32 - 1
@@ -27,7 +28,8 @@ var le = binary.LittleEndian
 // header opens a shard file. See docs/shard-format.md.
 type header struct {
 	tokenBytes uint32 // 2 or 4
-	number     uint32 // of the shard in the corpus, from 0
+	part       uint32 // that the shard belongs to, from 0
+	number     uint32 // of the shard in its part, from 0
 	vocabSize  uint32
 	tokens     uint64
 	sentences  uint64
@@ -43,9 +45,10 @@ func (h *header) encode() []byte {
 	le.PutUint64(b[16:], h.tokens)
 	le.PutUint64(b[24:], h.sentences)
 	le.PutUint64(b[32:], h.documents)
-	le.PutUint32(b[40:], h.number)
-	le.PutUint32(b[44:], h.vocabSize)
-	copy(b[48:], h.corpus[:])
+	le.PutUint32(b[40:], h.part)
+	le.PutUint32(b[44:], h.number)
+	le.PutUint32(b[48:], h.vocabSize)
+	copy(b[56:], h.corpus[:])
 	return b
 }
 
@@ -58,16 +61,20 @@ func decodeHeader(b []byte) (header, error) {
 		return header{}, fmt.Errorf("is no shard file (magic %q)", b[:8])
 	}
 	if v := le.Uint32(b[8:]); v != Version {
-		return header{}, fmt.Errorf("has shard format version %d; this program reads version %d", v, Version)
+		return header{}, fmt.Errorf("has shard format version %d; this program reads version %d; prepare the corpus again", v, Version)
 	}
 	h := header{
 		tokenBytes: le.Uint32(b[12:]),
 		tokens:     le.Uint64(b[16:]),
 		sentences:  le.Uint64(b[24:]),
 		documents:  le.Uint64(b[32:]),
-		number:     le.Uint32(b[40:]),
-		vocabSize:  le.Uint32(b[44:]),
-		corpus:     [16]byte(b[48:64]),
+		part:       le.Uint32(b[40:]),
+		number:     le.Uint32(b[44:]),
+		vocabSize:  le.Uint32(b[48:]),
+		corpus:     [16]byte(b[56:72]),
+	}
+	if zero := le.Uint32(b[52:]); zero != 0 {
+		return header{}, fmt.Errorf("has %d where its header has nothing", zero)
 	}
 	if h.tokenBytes != tokenBytesFor(int64(h.vocabSize)) {
 		return header{}, fmt.Errorf("has %d bytes a token with a vocabulary of %d", h.tokenBytes, h.vocabSize)
@@ -92,7 +99,7 @@ func tokenBytesFor(vocabSize int64) uint32 {
 // layout is where the sections of a shard file begin. It follows from the counts
 // alone, so a file has no offsets that could lie.
 type layout struct {
-	tokens, words, sentences, documents, sources, lengths, offsets, end int64
+	tokens, words, sentences, documents, sources, lengths, offsets, lines, hashes, end int64
 }
 
 func (h *header) layout() layout {
@@ -109,6 +116,8 @@ func (h *header) layout() layout {
 	place(&l.sources, int64(h.documents)*4)
 	place(&l.lengths, int64(h.documents)*4)
 	place(&l.offsets, int64(h.documents)*8)
+	place(&l.lines, int64(h.documents)*8)
+	place(&l.hashes, int64(h.documents)*hashBytes)
 	l.end = at
 	return l
 }

@@ -96,8 +96,11 @@ func (x *index) check() error {
 	}
 	var sum Counts
 	for i, s := range x.Shards {
-		if s.File != shardName(i) {
-			return fmt.Errorf("names shard %d %q, not %q", i, s.File, shardName(i))
+		if s.File != shardName(s.Part, s.Number) {
+			return fmt.Errorf("names shard %d %q, not %q", i, s.File, shardName(s.Part, s.Number))
+		}
+		if err := x.checkOrder(i); err != nil {
+			return err
 		}
 		if s.Documents < 1 || s.Sentences < s.Documents || s.Tokens < s.Sentences || s.Tokens > maxTableEntries {
 			return fmt.Errorf("%s: counts %d tokens, %d sentences, %d documents: impossible", s.File, s.Tokens, s.Sentences, s.Documents)
@@ -115,11 +118,23 @@ func (x *index) check() error {
 	return nil
 }
 
+// checkOrder holds shard i to its place: parts rise, though one may have no shard, and a part's shards are numbered from 0.
+func (x *index) checkOrder(i int) error {
+	s, last := x.Shards[i], shardEntry{Part: -1}
+	if i > 0 {
+		last = x.Shards[i-1]
+	}
+	if s.Part == last.Part && s.Number == last.Number+1 || s.Part > last.Part && s.Part <= math.MaxInt32 && s.Number == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: is shard %d of part %d, behind shard %d of part %d", s.File, s.Number, s.Part, last.Number, last.Part)
+}
+
 // header is the header that shard i must have.
 func (x *index) header(i int) header {
 	s := x.Shards[i]
 	digest := x.digest()
-	return header{tokenBytes: uint32(x.TokenBytes), number: uint32(i), vocabSize: uint32(x.VocabSize),
+	return header{tokenBytes: uint32(x.TokenBytes), part: uint32(s.Part), number: uint32(s.Number), vocabSize: uint32(x.VocabSize),
 		tokens: uint64(s.Tokens), sentences: uint64(s.Sentences), documents: uint64(s.Documents),
 		corpus: [16]byte(digest[:16])}
 }

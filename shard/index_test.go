@@ -17,9 +17,9 @@ func TestIndexRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ old, new, want string }{
-		{`"version": 1`, `"version": 2`, "version 2"},
+		{`"version": 2`, `"version": 3`, "version 3"},
 		{`"ddprun-shards"`, `"other"`, "other"},
-		{`"shard-00000.bin"`, `"../../etc/passwd"`, "passwd"},
+		{`"shard-00000-00000.bin"`, `"../../etc/passwd"`, "passwd"},
 		{`"vocab_size": 30000`, `"vocab_size": 30001`, "digest"},
 		{`"vocab_size": 30000`, `"vocab_size": -5`, "vocabulary of -5"},
 		{`"text_unit": "paragraph"`, `"text_unit": "line"`, "digest"},
@@ -48,8 +48,8 @@ func FuzzIndex(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(good)
-	f.Add([]byte(`{"format":"ddprun-shards","version":1,"shards":[{}],"sources":[{}]}`))
-	f.Add([]byte(`{"format":"ddprun-shards","version":1,"vocab_size":1e99}`))
+	f.Add([]byte(`{"format":"ddprun-shards","version":2,"shards":[{}],"sources":[{}]}`))
+	f.Add([]byte(`{"format":"ddprun-shards","version":2,"vocab_size":1e99}`))
 	f.Add([]byte(`[]`))
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 100 {

@@ -14,12 +14,12 @@ func TestCutShortWhileInUse(t *testing.T) {
 	if err := s.At(s.Len()-1, new(Sample)); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(filepath.Join(report.Dir, shardName(0)), 0); err != nil {
+	if err := os.Truncate(filepath.Join(report.Dir, shardName(0, 0)), 0); err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, s.At(s.Len()-1, new(Sample)), shardName(0), "cut short")
+	wantError(t, s.At(s.Len()-1, new(Sample)), shardName(0, 0), "cut short")
 	_, err := s.Origin(0)
-	wantError(t, err, shardName(0), "cut short")
+	wantError(t, err, shardName(0, 0), "cut short")
 	if err := os.Truncate(s.path, 0); err != nil {
 		t.Fatal(err)
 	}

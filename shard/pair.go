@@ -177,7 +177,7 @@ func (s *Samples) CheckNegatives(anyDocument bool) error {
 
 // place is the document that a sample lies in.
 type place struct {
-	shard    uint32
+	shard    int
 	document int64
 }
 
@@ -187,7 +187,7 @@ func (s *Samples) place(i int64) (p place, err error) {
 		return place{}, err
 	}
 	defer faultError(file.path, debug.SetPanicOnFault(true), &err)
-	return place{file.h.number, file.documentAt(start)}, nil
+	return place{file.number, file.documentAt(start)}, nil
 }
 
 // apart tells whether pair j's second sentence may be the random one of pair i, which lies at mine.

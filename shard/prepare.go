@@ -222,7 +222,7 @@ func writeShards(ctx context.Context, cfg *PrepareConfig, x *index, dir string) 
 		textBytes += source.Bytes
 	}
 	digest := x.digest()
-	w := newWriter(dir, [16]byte(digest[:16]), x.VocabSize, cfg.ShardBytes, textBytes)
+	w := newWriter(dir, 0, [16]byte(digest[:16]), x.VocabSize, cfg.ShardBytes, textBytes)
 	var tokens []uint32
 	p := pipeline{
 		encoder: cfg.Encoder,

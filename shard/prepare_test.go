@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -39,8 +40,8 @@ func everything(t testing.TB, dir string) []string {
 			if err != nil {
 				t.Fatal(err)
 			}
-			line := fmt.Sprint(c.Sources()[s.u32(s.l.sources, d)].Path, " ", le.Uint64(s.data[s.l.offsets+8*d:]), " ",
-				s.u32(s.l.lengths, d), tokens, s.appendWords(nil, first, end))
+			line := fmt.Sprint(c.Sources()[s.docSource(d)].Path, " ", s.docOffset(d), ":", s.docLine(d), " ",
+				s.docBytes(d), fmt.Sprintf(" %x", s.docHash(d)), tokens, s.appendWords(nil, first, end))
 			for i := s.u32(s.l.documents, d); i < s.u32(s.l.documents, d+1); i++ {
 				a, b := s.sentence(int64(i))
 				line += fmt.Sprint(" ", a-first, "-", b-first)
@@ -69,7 +70,8 @@ func expected(t testing.TB, cfg PrepareConfig, path, text string) []string {
 				tokens = append(tokens, e.IDs...)
 				words = append(words, e.WordStart...)
 			}
-			all = append(all, fmt.Sprint(path, " ", offset, " ", len(doc), tokens, words)+bounds)
+			all = append(all, fmt.Sprint(path, " ", offset, ":", strings.Count(text[:offset], "\n")+1, " ", len(doc),
+				fmt.Sprintf(" %x", sha256.Sum256([]byte(doc)))[:33], tokens, words)+bounds)
 		}
 		offset += len(paragraph)
 	}

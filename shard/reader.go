@@ -11,10 +11,11 @@ import (
 
 // shardFile is a mapped shard whose tables have been checked.
 type shardFile struct {
-	path string
-	data []byte
-	h    header
-	l    layout
+	path   string
+	number int // in the corpus: its place in index.json
+	data   []byte
+	h      header
+	l      layout
 }
 
 // openShard maps shard i of a corpus, checks it against what index.json says, and its
@@ -41,7 +42,7 @@ func parseShard(path string, data []byte, x *index, i int, skipChecksum bool) (s
 	if want := x.header(i); h != want {
 		return nil, fmt.Errorf("shard: %s is not the file that index.json speaks of (%+v, not %+v); %s", path, h, want, hintDamaged)
 	}
-	s = &shardFile{path: path, data: data, h: h, l: h.layout()}
+	s = &shardFile{path: path, number: i, data: data, h: h, l: h.layout()}
 	if int64(len(data)) != s.l.end {
 		return nil, fmt.Errorf("shard: %s has %d bytes, and its header says %d; %s", path, len(data), s.l.end, hintDamaged)
 	}
@@ -111,6 +112,23 @@ func (s *shardFile) document(d int64) (start, end int64) {
 	first, _ := s.sentence(int64(s.u32(s.l.documents, d)))
 	_, end = s.sentence(int64(s.u32(s.l.documents, d+1)) - 1)
 	return first, end
+}
+
+// docSource is the place of document d's source in index.json.
+func (s *shardFile) docSource(d int64) int { return int(s.u32(s.l.sources, d)) }
+
+// docBytes is the size of document d in its source.
+func (s *shardFile) docBytes(d int64) int64 { return int64(s.u32(s.l.lengths, d)) }
+
+// docOffset is where document d begins in its source.
+func (s *shardFile) docOffset(d int64) int64 { return int64(le.Uint64(s.data[s.l.offsets+8*d:])) }
+
+// docLine is the number of document d's first line in its source, from 1; in Parquet of its row.
+func (s *shardFile) docLine(d int64) int64 { return int64(le.Uint64(s.data[s.l.lines+8*d:])) }
+
+// docHash is the first half of the SHA-256 of document d's text.
+func (s *shardFile) docHash(d int64) [hashBytes]byte {
+	return [hashBytes]byte(s.data[s.l.hashes+hashBytes*d:])
 }
 
 // documentAt returns the document that token t belongs to.

@@ -14,7 +14,7 @@ import (
 // reading must give an error that names the file.
 func TestEveryByteMatters(t *testing.T) {
 	report, c := corpusOf(t, someText(4), nil)
-	path := filepath.Join(report.Dir, shardName(0))
+	path := filepath.Join(report.Dir, shardName(0, 0))
 	good, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -23,11 +23,11 @@ func TestEveryByteMatters(t *testing.T) {
 		bad := bytes.Clone(good)
 		bad[i] ^= 1 << (i % 8)
 		_, err := parseShard(path, bad, c.index, 0, false)
-		wantError(t, err, shardName(0))
+		wantError(t, err, shardName(0, 0))
 	}
 	for n := range good {
 		_, err := parseShard(path, good[:n], c.index, 0, false)
-		wantError(t, err, shardName(0))
+		wantError(t, err, shardName(0, 0))
 	}
 	cfg := SampleConfig{Unit: Window, MaxTokens: 3}
 	s := samplesOf(t, c, cfg)
@@ -45,7 +45,7 @@ func TestEveryByteMatters(t *testing.T) {
 // TestLyingShard makes shards whose checksum is right and whose content is not.
 func TestLyingShard(t *testing.T) {
 	report, c := corpusOf(t, someText(4), nil)
-	good, err := os.ReadFile(filepath.Join(report.Dir, shardName(0)))
+	good, err := os.ReadFile(filepath.Join(report.Dir, shardName(0, 0)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,6 +61,7 @@ func TestLyingShard(t *testing.T) {
 		"too many":              func(b []byte) { le.PutUint64(b[16:], 1<<60) },
 		"impossible":            func(b []byte) { le.PutUint64(b[32:], 1<<20) },
 		"not the file":          func(b []byte) { le.PutUint32(b[40:], 1) },
+		"has nothing":           func(b []byte) { le.PutUint32(b[52:], 1) },
 		"sentence 0 begins":     func(b []byte) { b[l.sentences] = 1 },
 		"sentence 1 reaches":    func(b []byte) { le.PutUint32(b[l.sentences+8:], 0) },
 		"last sentence ends":    func(b []byte) { le.PutUint32(b[l.sentences+4*int64(h.sentences):], 1<<30) },
@@ -94,7 +95,7 @@ func mutate(data []byte, at uint32, with []byte, cut bool) []byte {
 // without it (nothing panics, and no token is beyond the vocabulary).
 func FuzzShard(f *testing.F) {
 	report, c := corpusOf(f, someText(6), nil)
-	good, err := os.ReadFile(filepath.Join(report.Dir, shardName(0)))
+	good, err := os.ReadFile(filepath.Join(report.Dir, shardName(0, 0)))
 	if err != nil {
 		f.Fatal(err)
 	}

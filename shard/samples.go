@@ -229,7 +229,8 @@ func (s *Samples) entry(i int64) (start, length int64, err error) {
 // Origin is where a sample comes from.
 type Origin struct {
 	Path     string // of the source
-	Offset   int64  // of the document's first byte in the source
+	Offset   int64  // of the document's first byte in the source, decompressed
+	Line     int64  // of its first line there, from 1; in Parquet its row
 	Bytes    int64  // of the document in the source
 	Document int64  // number of the document in the corpus
 	Token    int64  // of the sample's first token in the document
@@ -245,13 +246,14 @@ func (s *Samples) Origin(i int64) (o Origin, err error) {
 	d := file.documentAt(start)
 	first, _ := file.document(d)
 	before := int64(0)
-	for _, entry := range s.corpus.index.Shards[:file.h.number] {
+	for _, entry := range s.corpus.index.Shards[:file.number] {
 		before += entry.Documents
 	}
 	return Origin{
-		Path:     s.corpus.index.Sources[file.u32(file.l.sources, d)].Path,
-		Offset:   int64(le.Uint64(file.data[file.l.offsets+8*d:])),
-		Bytes:    int64(file.u32(file.l.lengths, d)),
+		Path:     s.corpus.index.Sources[file.docSource(d)].Path,
+		Offset:   file.docOffset(d),
+		Line:     file.docLine(d),
+		Bytes:    file.docBytes(d),
 		Document: before + d,
 		Token:    start - first,
 	}, nil

@@ -167,10 +167,10 @@ func TestOrigin(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got = append(got, fmt.Sprintf("%s %d %q %d", filepath.Base(o.Path), o.Document, text[o.Offset:o.Offset+o.Bytes], o.Token))
+		got = append(got, fmt.Sprintf("%s:%d %d %q %d", filepath.Base(o.Path), o.Line, o.Document, text[o.Offset:o.Offset+o.Bytes], o.Token))
 	}
-	want := []string{`a.txt 0 "one two\nthree" 0`, `a.txt 0 "one two\nthree" 2`, `a.txt 1 "four five six" 0`,
-		`a.txt 1 "four five six" 2`, `a.txt 1 "four five six" 4`}
+	want := []string{`a.txt:3 0 "one two\nthree" 0`, `a.txt:3 0 "one two\nthree" 2`, `a.txt:6 1 "four five six" 0`,
+		`a.txt:6 1 "four five six" 2`, `a.txt:6 1 "four five six" 4`}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)
 	}

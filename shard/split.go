@@ -40,6 +40,7 @@ type document struct {
 	line   int64 // of its first byte, from 1; in Parquet the row
 	bytes  int64 // in the source, without its last line end
 	text   string
+	hash   [hashBytes]byte // of the text; set once it has been cut into sentences
 }
 
 // splitter streams the documents of one plain text.

@@ -11,6 +11,8 @@ import (
 // shardEntry is what index.json says of a shard.
 type shardEntry struct {
 	File      string `json:"file"`
+	Part      int    `json:"part"`
+	Number    int    `json:"number"` // in the part
 	Bytes     int64  `json:"bytes"`
 	CRC32C    string `json:"crc32c"` // of the whole file, 8 hexadecimal digits
 	Tokens    int64  `json:"tokens"`
@@ -18,12 +20,13 @@ type shardEntry struct {
 	Documents int64  `json:"documents"`
 }
 
-func shardName(number int) string { return fmt.Sprintf("shard-%05d.bin", number) }
+func shardName(part, number int) string { return fmt.Sprintf("shard-%05d-%05d.bin", part, number) }
 
 // writer gathers documents and writes them as shard files. A shard is held in
 // memory until it is full, since its tables follow its tokens.
 type writer struct {
 	dir       string
+	part      int
 	corpus    [16]byte
 	vocabSize uint32
 	limit     int64 // bytes of tokens after which a shard is closed
@@ -36,25 +39,28 @@ type writer struct {
 	sources   []uint32
 	lengths   []uint32
 	offsets   []uint64
+	lines     []uint64
+	hashes    []byte
 
 	shards []shardEntry
 }
 
 // newWriter returns a writer into dir. expect is about how many bytes of tokens are to
 // come: room is made for them at once, up to a shard.
-func newWriter(dir string, corpus [16]byte, vocabSize int, limit, expect int64) *writer {
-	w := &writer{dir: dir, corpus: corpus, vocabSize: uint32(vocabSize), limit: limit,
+func newWriter(dir string, part int, corpus [16]byte, vocabSize int, limit, expect int64) *writer {
+	w := &writer{dir: dir, part: part, corpus: corpus, vocabSize: uint32(vocabSize), limit: limit,
 		tokens: make([]byte, 0, min(limit, expect))}
 	w.reset()
 	return w
 }
 
 func (w *writer) reset() {
-	w.h = header{tokenBytes: tokenBytesFor(int64(w.vocabSize)), number: uint32(len(w.shards)),
+	w.h = header{tokenBytes: tokenBytesFor(int64(w.vocabSize)), part: uint32(w.part), number: uint32(len(w.shards)),
 		vocabSize: w.vocabSize, corpus: w.corpus}
 	w.tokens, w.words = w.tokens[:0], w.words[:0]
 	w.sentences, w.documents = append(w.sentences[:0], 0), append(w.documents[:0], 0)
 	w.sources, w.lengths, w.offsets = w.sources[:0], w.lengths[:0], w.offsets[:0]
+	w.lines, w.hashes = w.lines[:0], w.hashes[:0]
 }
 
 // add takes a document of at least one token. A shard is closed before a document
@@ -83,6 +89,8 @@ func (w *writer) add(doc document, encodings []Encoding) error {
 	w.sources = append(w.sources, uint32(doc.source))
 	w.lengths = append(w.lengths, uint32(doc.bytes))
 	w.offsets = append(w.offsets, uint64(doc.offset))
+	w.lines = append(w.lines, uint64(doc.line))
+	w.hashes = append(w.hashes, doc.hash[:]...)
 	return nil
 }
 
@@ -110,7 +118,7 @@ func (w *writer) flush() (err error) {
 	if w.h.documents == 0 {
 		return nil
 	}
-	name := shardName(len(w.shards))
+	name := shardName(w.part, len(w.shards))
 	path := filepath.Join(w.dir, name)
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
@@ -128,7 +136,7 @@ func (w *writer) flush() (err error) {
 	if err := f.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", path, err)
 	}
-	w.shards = append(w.shards, shardEntry{File: name, Bytes: w.h.layout().end, CRC32C: fmt.Sprintf("%08x", crc.Sum32()),
+	w.shards = append(w.shards, shardEntry{File: name, Part: w.part, Number: len(w.shards), Bytes: w.h.layout().end, CRC32C: fmt.Sprintf("%08x", crc.Sum32()),
 		Tokens: int64(w.h.tokens), Sentences: int64(w.h.sentences), Documents: int64(w.h.documents)})
 	w.reset()
 	return nil
@@ -140,7 +148,7 @@ func (w *writer) writeTo(out io.Writer) error {
 		return err
 	}
 	for _, section := range [][]byte{w.tokens, w.words, bytes32(w.sentences), bytes32(w.documents),
-		bytes32(w.sources), bytes32(w.lengths), bytes64(w.offsets)} {
+		bytes32(w.sources), bytes32(w.lengths), bytes64(w.offsets), bytes64(w.lines), w.hashes} {
 		if _, err := out.Write(section); err != nil {
 			return err
 		}

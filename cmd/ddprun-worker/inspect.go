@@ -75,7 +75,8 @@ func (t *text) show(w io.Writer, samples *shard.Samples, index int64, objective 
 		return err
 	}
 	var out strings.Builder
-	fmt.Fprintf(&out, "sample %d of %d, %s, %d tokens, from %s, byte %d on", index, samples.Len(), objective, b.Tokens(), origin.Path, origin.Offset)
+	fmt.Fprintf(&out, "sample %d of %d, %s, %d tokens, from %s, line %d, byte %d on",
+		index, samples.Len(), objective, b.Tokens(), origin.Path, origin.Line, origin.Offset)
 	for _, class := range b.PairLabels {
 		fmt.Fprintf(&out, ", class %d", class)
 	}
