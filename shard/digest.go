@@ -108,6 +108,7 @@ func hashFile(path string) (sum string, bytes int64, err error) {
 // options are what shards depend on beside the texts and the tokenizer.
 type options struct {
 	TextUnit       TextUnit       `json:"text_unit"`
+	TextField      string         `json:"text_field,omitempty"` // unless it is the default
 	SentenceUnit   SentenceUnit   `json:"sentence_unit"`
 	Segmenter      string         `json:"segmenter,omitempty"`
 	EncodingErrors EncodingErrors `json:"encoding_errors"`

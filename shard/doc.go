@@ -4,7 +4,7 @@
 // The stage before it is the tokenizer (an Encoder passed in by the caller), the
 // stage after it is package objectives, which makes inputs and labels of samples.
 //
-//	text files --Prepare--> <dir>/<digest>/{index.json, shard-*.bin}
+//	sources    --Prepare--> <dir>/<digest>/{index.json, shard-*.bin}
 //	           --Open-----> Corpus            memory-mapped, a shard on first use
 //	           --Samples--> Samples           windows, sentences, documents or pairs; random access
 //	           --Order----> sample numbers    (epoch, step, lane) -> a micro-batch

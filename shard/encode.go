@@ -181,7 +181,7 @@ func (p *pipeline) emitBatch(ctx context.Context, b *batch) error {
 }
 
 // readSource hands the documents of one source to yield.
-func readSource(s *splitter, yield func(document) error) error {
+func readSource(s documentStream, yield func(document) error) error {
 	for {
 		doc, err := s.next()
 		if err == io.EOF {

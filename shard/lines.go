@@ -24,8 +24,11 @@ type lineReader struct {
 }
 
 func newLineReader(r io.Reader, path string, errs EncodingErrors) *lineReader {
-	return &lineReader{path: path, errs: errs, limit: maxDocumentBytes, r: bufio.NewReaderSize(r, 64<<10)}
+	return &lineReader{path: path, errs: errs, limit: maxDocumentBytes, r: bufio.NewReaderSize(r, readBufferBytes)}
 }
+
+// readBufferBytes is how much of a source is read at once.
+const readBufferBytes = 64 << 10
 
 // line is one line without its end: where it lies in the source, and its text,
 // valid until the next line is read.

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -21,9 +20,10 @@ const defaultShardBytes = 64 << 20
 // are required.
 type PrepareConfig struct {
 	Dir   string   // holds prepared corpora, each in a directory named by its digest
-	Paths []string // text files, directories (of *.txt) and globs
+	Paths []string // files, directories (the files of known endings in them) and globs
 
-	TextUnit       TextUnit
+	TextUnit       TextUnit // of plain text; elsewhere a record is a document
+	TextField      string   // of a record, that holds its text; default: text
 	SentenceUnit   SentenceUnit
 	EncodingErrors EncodingErrors // default: strict
 
@@ -148,6 +148,9 @@ func (cfg *PrepareConfig) check() (options, error) {
 	}
 	opts := options{TextUnit: cfg.TextUnit, SentenceUnit: cfg.SentenceUnit, EncodingErrors: cfg.EncodingErrors,
 		Keep: cfg.KeepDigest, ShardBytes: cfg.ShardBytes}
+	if cfg.TextField != defaultTextField {
+		opts.TextField = cfg.TextField
+	}
 	if cfg.SentenceUnit == SentenceAuto {
 		opts.Segmenter = cfg.SegmentDigest
 	}
@@ -274,20 +277,26 @@ func appendIDs(dst []uint32, encodings []Encoding) []uint32 {
 // file is still the one that the digest saw.
 func readSources(cfg *PrepareConfig, x *index, yield func(document) error) error {
 	for i, source := range x.Sources {
-		f, err := os.Open(source.Path)
-		if err != nil {
-			return fmt.Errorf("shard: %w", err)
-		}
-		sum := sha256.New()
-		s := newSplitter(io.TeeReader(f, sum), source.Path, i, cfg.TextUnit, cfg.EncodingErrors)
-		err = readSource(s, yield)
-		x.Counts.Replaced += s.replaced
-		if err = errors.Join(err, f.Close()); err != nil {
+		if err := readOne(cfg, x, i, source, yield); err != nil {
 			return err
-		}
-		if hex.EncodeToString(sum.Sum(nil)) != source.SHA256 {
-			return fmt.Errorf("shard: %s changed while it was being read; run again once it is complete", source.Path)
 		}
 	}
 	return nil
+}
+
+func readOne(cfg *PrepareConfig, x *index, i int, source Source, yield func(document) error) (err error) {
+	d, err := openDocuments(source.Path, i, readOptions{textUnit: cfg.TextUnit, textField: cfg.TextField, encodingErrors: cfg.EncodingErrors})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	if err := readSource(d, yield); err != nil {
+		return err
+	}
+	x.Counts.Replaced += d.replacements()
+	sum, err := d.sha256()
+	if err == nil && sum != source.SHA256 {
+		err = fmt.Errorf("shard: %s changed while it was being read; run again once it is complete", source.Path)
+	}
+	return err
 }

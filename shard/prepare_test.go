@@ -124,7 +124,7 @@ func TestPrepareRefuses(t *testing.T) {
 		change func(*PrepareConfig)
 		want   []string
 	}{
-		"no file":    {func(c *PrepareConfig) { c.Paths = nil }, []string{"no text files"}},
+		"no file":    {func(c *PrepareConfig) { c.Paths = nil }, []string{"no files"}},
 		"no match":   {func(c *PrepareConfig) { c.Paths = []string{dir + "/no*.txt"} }, []string{"no*.txt", "matches no file"}},
 		"one of two": {func(c *PrepareConfig) { c.Paths = append(c.Paths, dir+"/absent.txt") }, []string{"absent.txt"}},
 		"blank":      {func(c *PrepareConfig) { c.Paths = []string{write("blank.txt", " \n\n")} }, []string{"empty", "blank.txt"}},

@@ -2,12 +2,16 @@ package shard
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sort"
+	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
 )
 
-// Source is one text file of a corpus.
+// Source is one file of a corpus.
 type Source struct {
 	Path      string `json:"path"`      // as the caller's patterns name it
 	Bytes     int64  `json:"bytes"`     // size of the file
@@ -15,11 +19,11 @@ type Source struct {
 	Documents int64  `json:"documents"` // that it has in the shards
 }
 
-// listSources expands files, directories (the *.txt in them) and globs into a
-// list of regular files, sorted bytewise and without repetitions.
+// listSources expands files, directories (the files of known endings in them) and globs, ** among them, into a list of regular
+// files, sorted bytewise and without repetitions.
 func listSources(patterns []string) ([]string, error) {
 	if len(patterns) == 0 {
-		return nil, fmt.Errorf("shard: no text files are named; data takes files, directories of *.txt, and globs")
+		return nil, fmt.Errorf("shard: no files are named; data takes files, directories and globs")
 	}
 	seen := map[string]bool{}
 	var paths []string
@@ -60,7 +64,11 @@ func expand(pattern string) ([]string, error) {
 	case !os.IsNotExist(err):
 		return nil, fmt.Errorf("shard: %w", err)
 	}
-	matches, err := filepath.Glob(pattern)
+	glob := filepath.Glob
+	if strings.Contains(pattern, "**") {
+		glob = globBelow
+	}
+	matches, err := glob(pattern)
 	if err != nil {
 		return nil, fmt.Errorf("shard: data: bad pattern %q: %w", pattern, err)
 	}
@@ -71,7 +79,13 @@ func expand(pattern string) ([]string, error) {
 	return files, nil
 }
 
-// expandDir lists the *.txt files of a directory, not of those below it.
+// globBelow is Glob with ** for any number of directories, links among them left out, which might go in circles. A directory that
+// cannot be read is an error.
+func globBelow(pattern string) ([]string, error) {
+	return doublestar.FilepathGlob(pattern, doublestar.WithFailOnIOErrors(), doublestar.WithNoFollow())
+}
+
+// expandDir lists the files of a directory whose ending says what they are, not of those below it.
 func expandDir(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -79,13 +93,14 @@ func expandDir(dir string) ([]string, error) {
 	}
 	var names []string
 	for _, entry := range entries {
-		if filepath.Ext(entry.Name()) == ".txt" {
+		if inDirectory(entry.Name()) {
 			names = append(names, filepath.Join(dir, entry.Name()))
 		}
 	}
 	files := regular(names)
 	if len(files) == 0 {
-		return nil, fmt.Errorf("shard: data: the directory %s holds no *.txt file", dir)
+		return nil, fmt.Errorf("shard: data: the directory %s holds no *.txt file, nor any of %s; name other files by a pattern, as in %s",
+			dir, directoryEndings, filepath.Join(dir, "*.json"))
 	}
 	return files, nil
 }
@@ -101,3 +116,36 @@ func regular(paths []string) []string {
 	}
 	return files
 }
+
+// sourceFile is an opened source, as it lies.
+type sourceFile interface {
+	io.Reader
+	io.ReaderAt
+	io.Closer
+	// Size is in bytes.
+	Size() int64
+}
+
+// openSource opens what listSources lists.
+func openSource(path string) (sourceFile, error) {
+	f, err := os.Open(path)
+	if os.IsNotExist(err) {
+		return nil, &BadRecord{Path: path, Offset: -1, Reason: ReasonVanished, Hint: "it was there when data was listed; run again", Err: err}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("shard: %w", err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("shard: %w", err)
+	}
+	return localFile{f, info.Size()}, nil
+}
+
+type localFile struct {
+	*os.File
+	size int64
+}
+
+func (f localFile) Size() int64 { return f.size }

@@ -176,8 +176,8 @@ func readVocab(dir string, tok *tokenizer.Tokenizer, size int) (objectives.Vocab
 
 // prepareConfig says how the text at paths becomes token shards.
 func (t *text) prepareConfig(c *config.Config, shardsDir string, paths []string) (shard.PrepareConfig, error) {
-	cfg := shard.PrepareConfig{Dir: shardsDir, Paths: paths, TextUnit: shard.TextUnit(c.TextUnit), SentenceUnit: shard.SentenceNone,
-		EncodingErrors: shard.EncodingErrors(c.EncodingErrors), Encoder: t}
+	cfg := shard.PrepareConfig{Dir: shardsDir, Paths: paths, TextUnit: shard.TextUnit(c.TextUnit), TextField: c.TextField,
+		SentenceUnit: shard.SentenceNone, EncodingErrors: shard.EncodingErrors(c.EncodingErrors), Encoder: t}
 	var err error
 	switch c.SentenceUnit {
 	case "line":

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/bmatcuk/doublestar/v4"
 	"golang.org/x/sys/unix"
 
 	"github.com/ddprun/ddprun/internal/config"
@@ -134,7 +135,11 @@ func checkPaths(patterns []string) error {
 		if _, err := os.Stat(pattern); err == nil {
 			continue
 		}
-		switch matches, err := filepath.Glob(pattern); {
+		glob := filepath.Glob
+		if strings.Contains(pattern, "**") {
+			glob = func(p string) ([]string, error) { return doublestar.FilepathGlob(p, doublestar.WithNoFollow()) }
+		}
+		switch matches, err := glob(pattern); {
 		case err != nil:
 			return fmt.Errorf("%s: %w", pattern, err)
 		case len(matches) == 0:

@@ -12,10 +12,14 @@ type Config struct {
 	// Directory that receives checkpoints, metrics.jsonl, logs and the final model. Required.
 	OutputDir string `json:"output_dir" cfg:"path,resume"`
 
-	// Text to train on: a file, a directory (its *.txt files) or a glob pattern, or a list of them. Required.
+	// Text to train on: a file, a directory or a glob pattern (** for any number of directories), or a list of them. Required. The ending of a name says
+	// how a file is read: .jsonl, .ndjson or .json (a JSON object a line), .csv and .tsv (with a header), .parquet, anything else as plain UTF-8 text;
+	// .gz, .zst, .bz2 or .xz behind it, how it is compressed. A directory stands for the files directly in it whose endings are .txt or one of these, .json apart.
 	Data Strings `json:"data" cfg:"path"`
-	// What one document is: a whole file, a paragraph (blank lines between), or a line.
+	// What one document of a plain text is: the whole file, a paragraph (blank lines between), or a line. In other formats it is a record.
 	TextUnit string `json:"text_unit" enum:"file|paragraph|line"`
+	// Field of a JSON object, or column of a table, that holds a document's text. a.b is the field b in the field a. (A name of ddprun.)
+	TextField string `json:"text_field"`
 	// Where sentences end: at each line's end, or found by Punkt with English abbreviations (auto). Empty: sentences are not
 	// marked. Default: auto for an objective on sentences or pairs of them, else empty.
 	SentenceUnit string `json:"sentence_unit" enum:"|line|auto" cfg:"null"`
@@ -25,7 +29,7 @@ type Config struct {
 	// Text held out for evaluation, given as data is, or named sets as a map from name to such. A named set is reported
 	// as eval_NAME_loss.
 	EvalData EvalData `json:"eval_data" cfg:"null,path,resume"`
-	// What happens to text that is not UTF-8: strict stops with the file and offset, replace puts U+FFFD in its place.
+	// What happens to text that is not UTF-8, and to NULs: strict stops with the file and place, replace puts U+FFFD there.
 	EncodingErrors string `json:"encoding_errors" enum:"strict|replace"`
 	// Directory that keeps the token shards made from the text. Default: .ddprun/shards in output_dir.
 	ShardsDir string `json:"shards_dir" cfg:"null,path,resume"`
@@ -225,6 +229,7 @@ type EvalData []EvalSet
 func Default() *Config {
 	return &Config{
 		TextUnit:                  "paragraph",
+		TextField:                 "text",
 		SampleUnit:                "window",
 		EncodingErrors:            "strict",
 		DataOrder:                 "shuffled",

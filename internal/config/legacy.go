@@ -116,6 +116,8 @@ var meant = map[string]string{
 	"epochs":             "num_train_epochs",
 	"lr":                 "learning_rate",
 	"line_by_line":       "text_unit: line",
+	"text_column_name":   "text_field",
+	"text_column":        "text_field",
 	"nproc":              "--nproc on the command line",
 	"nproc_per_node":     "--nproc on the command line",
 }
