@@ -111,6 +111,9 @@ var badTexts = []badInput{
 	{name: "empty held-out text", prepare: write("heldout.txt", ""), set: settings{"eval_data": "heldout.txt"},
 		said: []string{"heldout.txt", "empty"}},
 	{name: "not UTF-8", prepare: write("text.txt", "ban ben\nb\xe4n\n"), said: []string{"text.txt", "9", "encoding_errors: replace"}},
+	{name: "a JSON line without the field", prepare: write("text.jsonl", "{\"text\": \"ban\"}\n{\"body\": \"ben\"}\n"), set: settings{"data": "text.jsonl"},
+		said: []string{"text.jsonl", "line 2", "body", "text_field"}},
+	{name: "an archive that is none", prepare: write("text.txt.gz", "ban ben\n"), set: settings{"data": "text.txt.gz"}, said: []string{"text.txt.gz", "gzip"}},
 	{name: "no full step", set: settings{"dataloader_drop_last": true, "global_batch_size": 64}, said: []string{"dataloader_drop_last", "33"}},
 }
 
@@ -187,6 +190,9 @@ func TestInputThatIsFine(t *testing.T) {
 			w.write("model/vocab.txt", strings.Join(vocabulary()[:90], "\n")+"\n")
 		}},
 		{name: "not UTF-8, replaced", prepare: write("text.txt", "ban ben\nb\xe4n ban\nben\n"), set: settings{"encoding_errors": "replace"}},
+		{name: "JSON lines", prepare: write("text.jsonl", "{\"a\": {\"b\": \"ban ben\"}}\n{\"a\": {\"b\": \"ben\"}}\n"),
+			set: settings{"data": "text.jsonl", "text_field": "a.b"}},
+		{name: "a pattern through directories", set: settings{"data": "**/text.txt"}},
 		{name: "no weights", prepare: remove("model/model.safetensors")},
 		{name: "one line", prepare: write("text.txt", "ban")},
 		{name: "some lines with nothing that can be masked", prepare: write("text.txt", "\u6f22\nban\n\n\u5b57\n")},
