@@ -19,6 +19,7 @@ require (
 	github.com/sugarme/gotch v0.9.1
 	github.com/ulikunitz/xz v0.5.17
 	go.yaml.in/yaml/v3 v3.0.4
+	golang.org/x/sync v0.16.0
 	golang.org/x/sys v0.38.0
 	google.golang.org/protobuf v1.36.11
 )

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,14 +19,34 @@ const (
 	lockPoll  = 50 * time.Millisecond
 )
 
+// thisHost names this machine as long as it runs: what a process of its own has left behind, as opposed to that of another node on
+// the same file system, is told apart by it.
+var thisHost = sync.OnceValue(func() string {
+	name, err := os.Hostname()
+	if err != nil {
+		name = "unknown"
+	}
+	name = strings.Map(func(r rune) rune {
+		if strings.ContainsRune("/\\*?[]", r) || r <= ' ' {
+			return '_'
+		}
+		return r
+	}, name)
+	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return name[:min(len(name), 64)] + "-" + string(boot[:min(len(boot), 8)])
+})
+
 // lockDir takes the directory's lock, which the kernel gives back when the process
 // ends, however it ends. While another process holds it, lockDir waits until ctx ends;
 // it calls waiting, unless that is nil, before it begins to wait.
 func lockDir(ctx context.Context, dir string, waiting func()) (unlock func(), err error) {
-	path := filepath.Join(dir, lockName)
+	return lockFile(ctx, filepath.Join(dir, lockName), waiting)
+}
+
+func lockFile(ctx context.Context, path string, waiting func()) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
-		return nil, fmt.Errorf("shard: lock %s: %w", dir, err)
+		return nil, fmt.Errorf("shard: lock %s: %w", filepath.Dir(path), err)
 	}
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -51,13 +72,16 @@ func lockDir(ctx context.Context, dir string, waiting func()) (unlock func(), er
 
 // cleanTemporary removes what a killed process left half-written. The caller holds
 // the directory's lock, so nobody else is writing there.
-func cleanTemporary(dir string) error {
+func cleanTemporary(dir string) error { return removeAll(dir, tmpPrefix) }
+
+// removeAll removes what begins with prefix in dir.
+func removeAll(dir, prefix string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return fmt.Errorf("shard: %w", err)
 	}
 	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), tmpPrefix) {
+		if strings.HasPrefix(entry.Name(), prefix) {
 			if err := os.RemoveAll(filepath.Join(dir, entry.Name())); err != nil {
 				return fmt.Errorf("shard: remove what an earlier run left: %w", err)
 			}
@@ -68,9 +92,14 @@ func cleanTemporary(dir string) error {
 
 // writeFileAtomic writes a file whole or not at all. fill is given a temporary file
 // beside it, which is synced and renamed when fill returns nil.
-func writeFileAtomic(path string, fill func(f *os.File) error) (err error) {
+func writeFileAtomic(path string, fill func(f *os.File) error) error {
+	return writeFileAs(thisHost(), path, fill)
+}
+
+// writeFileAs names the temporary file by a host, so that another host's are left alone where several work.
+func writeFileAs(host, path string, fill func(f *os.File) error) (err error) {
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, tmpPrefix+filepath.Base(path)+"-*")
+	f, err := os.CreateTemp(dir, tmpPrefix+host+"-"+filepath.Base(path)+"-*")
 	if err != nil {
 		return err
 	}

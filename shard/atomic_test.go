@@ -25,7 +25,7 @@ func TestPrepareMendsDamage(t *testing.T) {
 		{"no shard", func() error { return os.Remove(filepath.Join(report.Dir, shardName(0, 0))) }},
 		{"truncated shard", func() error { return os.Truncate(filepath.Join(report.Dir, shardName(0, 0)), 100) }},
 		{"half-written", func() error {
-			writeFile(t, filepath.Join(cfg.Dir, tmpPrefix+"x", "shard-00000-00000.bin"), "half")
+			writeFile(t, filepath.Join(cfg.Dir, tmpPrefix+thisHost()+"-x", "shard-00000-00000.bin"), "half")
 			return os.Remove(filepath.Join(report.Dir, indexName))
 		}},
 	} {

@@ -20,9 +20,10 @@
 //
 // What is prepared is named by the digest of all that it depends on (texts,
 // tokenizer, options), so nothing stale is ever opened, a second Prepare of the
-// same inputs does nothing, and two processes that prepare at the same time do the
-// work once. A directory appears whole, by a rename, or not at all.
+// same inputs does nothing, and processes that prepare at the same time, on one node or
+// several, do the work once. It is cut into parts: what a killed process has finished is
+// gone on from. A directory appears whole, by a rename, or not at all.
 //
-// Caveats: one document is held in memory, and is at most 4 GiB; a Corpus and its
+// Caveats: a document is held in memory (PrepareConfig.MaxDocumentBytes); a Corpus and its
 // Samples may be read by several goroutines, but not while they are being closed.
 package shard

@@ -278,7 +278,7 @@ func TestBadRowsOfParquet(t *testing.T) {
 func TestDocReaderHash(t *testing.T) {
 	for _, name := range []string{"ascii.jsonl", "two.jsonl.xz", "snappy.parquet"} {
 		path := filepath.Join("testdata/readers", name)
-		want, _, err := hashFile(path)
+		want, _, err := openHashCache(&PrepareConfig{}).hashFile(t.Context(), path, new(meter))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,8 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"io"
 	"sync"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // Encoder turns texts into tokens, without special tokens. Its methods are called
@@ -29,9 +30,13 @@ type Encoding struct {
 // own cost vanish, little enough to share the work evenly.
 const batchBytes = 128 << 10
 
+// documentBytes is about what a document takes beside its text.
+const documentBytes = 96
+
 // batch is a run of consecutive documents on its way through a worker.
 type batch struct {
 	docs      []document
+	bytes     int64
 	counts    []int // sentences a document
 	encodings []Encoding
 	err       error
@@ -39,10 +44,11 @@ type batch struct {
 }
 
 // pipeline reads documents, encodes them on several goroutines and hands them on in
-// their order. At most 2 x workers batches are under way, which bounds its memory.
+// their order. At most limit bytes of text are under way, or one document that is larger, which bounds its memory.
 type pipeline struct {
 	encoder Encoder
 	workers int
+	limit   int64
 	cut     func(text string) []string
 	read    func(yield func(document) error) error // calls yield for every document
 	emit    func(doc document, encodings []Encoding) error
@@ -56,13 +62,14 @@ func (p *pipeline) run(ctx context.Context) error {
 	defer group.Wait()
 	defer cancel()
 
-	ordered := make(chan *batch, 2*p.workers)
-	work := make(chan *batch, 2*p.workers)
+	ordered := make(chan *batch, 4*p.workers)
+	work := make(chan *batch, 4*p.workers)
+	room := semaphore.NewWeighted(p.limit)
 	var readErr error
 	group.Go(func() {
 		defer close(ordered)
 		defer close(work)
-		readErr = p.readBatches(ctx, ordered, work)
+		readErr = p.readBatches(ctx, room, ordered, work)
 	})
 	for range p.workers {
 		group.Go(func() {
@@ -76,6 +83,7 @@ func (p *pipeline) run(ctx context.Context) error {
 		if err := p.emitBatch(ctx, b); err != nil {
 			return err
 		}
+		room.Release(min(b.bytes, p.limit))
 	}
 	// ordered is closed: the reader has ended and readErr is settled.
 	if readErr == nil {
@@ -84,14 +92,14 @@ func (p *pipeline) run(ctx context.Context) error {
 	return readErr
 }
 
-func (p *pipeline) readBatches(ctx context.Context, ordered, work chan<- *batch) error {
-	var (
-		b    *batch
-		size int
-	)
+func (p *pipeline) readBatches(ctx context.Context, room *semaphore.Weighted, ordered, work chan<- *batch) error {
+	var b *batch
 	send := func() error {
 		if b == nil {
 			return nil
+		}
+		if err := room.Acquire(ctx, min(b.bytes, p.limit)); err != nil {
+			return err
 		}
 		// Into work first: whatever is in ordered will be encoded, even after a
 		// cancellation, so waiting for done never hangs.
@@ -105,7 +113,7 @@ func (p *pipeline) readBatches(ctx context.Context, ordered, work chan<- *batch)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		b, size = nil, 0
+		b = nil
 		return nil
 	}
 	err := p.read(func(doc document) error {
@@ -113,7 +121,8 @@ func (p *pipeline) readBatches(ctx context.Context, ordered, work chan<- *batch)
 			b = &batch{done: make(chan struct{})}
 		}
 		b.docs = append(b.docs, doc)
-		if size += int(doc.bytes); size < batchBytes {
+		// A document's own place in memory counts too, so that many short ones are bounded as well.
+		if b.bytes += max(doc.bytes, int64(len(doc.text))) + documentBytes; b.bytes < batchBytes {
 			return nil
 		}
 		return send()
@@ -129,20 +138,42 @@ func (b *batch) encode(encoder Encoder, cut func(string) []string) {
 	defer close(b.done)
 	var texts []string
 	for i := range b.docs {
-		sum := sha256.Sum256([]byte(b.docs[i].text))
-		b.docs[i].hash = [hashBytes]byte(sum[:])
-		parts := cut(b.docs[i].text)
-		b.docs[i].text = ""
+		doc := &b.docs[i]
+		sum := sha256.Sum256([]byte(doc.text))
+		doc.hash = [hashBytes]byte(sum[:])
+		parts := cut(doc.text)
+		doc.text = ""
 		texts = append(texts, parts...)
 		b.counts = append(b.counts, len(parts))
 	}
 	if len(texts) == 0 {
 		return
 	}
-	b.encodings, b.err = encoder.Encode(texts)
-	if b.err == nil {
-		b.err = checkEncodings(b.encodings, len(texts), encoder.VocabSize())
+	if b.encodings, b.err = encodeAll(encoder, texts); b.err == nil {
+		return
 	}
+	// Which document was it?
+	for i, n := range b.counts {
+		if _, err := encodeAll(encoder, texts[:n]); err != nil {
+			b.fail(i, err)
+			return
+		}
+		texts = texts[n:]
+	}
+	b.fail(0, b.err)
+}
+
+func (b *batch) fail(i int, err error) {
+	doc := b.docs[i]
+	b.err = fmt.Errorf("shard: encode %s, the document at byte %d, line %d: %w", doc.path, doc.offset, doc.line, err)
+}
+
+func encodeAll(encoder Encoder, texts []string) ([]Encoding, error) {
+	encodings, err := encoder.Encode(texts)
+	if err == nil {
+		err = checkEncodings(encodings, len(texts), encoder.VocabSize())
+	}
+	return encodings, err
 }
 
 // checkEncodings keeps a wrong Encoder from writing wrong shards.
@@ -168,7 +199,7 @@ func (p *pipeline) emitBatch(ctx context.Context, b *batch) error {
 		return err
 	}
 	if b.err != nil {
-		return fmt.Errorf("shard: encode %s, from byte %d on: %w", b.docs[0].path, b.docs[0].offset, b.err)
+		return b.err
 	}
 	encodings := b.encodings
 	for i, doc := range b.docs {
@@ -178,20 +209,4 @@ func (p *pipeline) emitBatch(ctx context.Context, b *batch) error {
 		encodings = encodings[b.counts[i]:]
 	}
 	return nil
-}
-
-// readSource hands the documents of one source to yield.
-func readSource(s documentStream, yield func(document) error) error {
-	for {
-		doc, err := s.next()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := yield(doc); err != nil {
-			return err
-		}
-	}
 }

@@ -34,6 +34,7 @@ func runPipeline(ctx context.Context, n int, encoder Encoder, emit func(document
 	p := pipeline{
 		encoder: encoder,
 		workers: 3,
+		limit:   8 * batchBytes,
 		cut:     func(text string) []string { return strings.Split(text, "\n") },
 		read: func(yield func(document) error) error {
 			for i := range n {

@@ -3,6 +3,7 @@ package shard
 import (
 	"context"
 	"hash/fnv"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -91,6 +92,22 @@ func wantError(t testing.TB, err error, words ...string) {
 	for _, word := range words {
 		if !strings.Contains(err.Error(), word) {
 			t.Errorf("the error %q does not say %q", err, word)
+		}
+	}
+}
+
+// readSource hands the documents of one source to yield.
+func readSource(s documentStream, yield func(document) error) error {
+	for {
+		doc, err := s.next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := yield(doc); err != nil {
+			return err
 		}
 	}
 }

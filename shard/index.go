@@ -25,6 +25,7 @@ type index struct {
 	TokenBytes      int          `json:"token_bytes"`
 	Options         options      `json:"options"`
 	Counts          Counts       `json:"counts"`
+	Skipped         Skipped      `json:"skipped"`
 	Sources         []Source     `json:"sources"`
 	Shards          []shardEntry `json:"shards"`
 }
@@ -39,8 +40,23 @@ type Counts struct {
 	Replaced         int64 `json:"replaced"`          // U+FFFD put in for bytes that are not UTF-8
 }
 
-func (x *index) write(dir string) error {
-	return writeFileAtomic(filepath.Join(dir, indexName), func(f *os.File) error {
+func (c *Counts) add(other Counts) {
+	c.Documents += other.Documents
+	c.Sentences += other.Sentences
+	c.Tokens += other.Tokens
+	c.EmptyDocuments += other.EmptyDocuments
+	c.DroppedDocuments += other.DroppedDocuments
+	c.Replaced += other.Replaced
+}
+
+func (c *Counts) addShards(shards []shardEntry) {
+	for _, s := range shards {
+		c.add(Counts{Documents: s.Documents, Sentences: s.Sentences, Tokens: s.Tokens})
+	}
+}
+
+func (x *index) write(host, dir string) error {
+	return writeFileAs(host, filepath.Join(dir, indexName), func(f *os.File) error {
 		encoder := json.NewEncoder(f)
 		encoder.SetIndent("", " ")
 		return encoder.Encode(x)
@@ -108,10 +124,8 @@ func (x *index) check() error {
 		if h := x.header(i); s.Bytes != h.layout().end {
 			return fmt.Errorf("%s: says %d bytes, and its counts say %d", s.File, s.Bytes, h.layout().end)
 		}
-		sum.Documents += s.Documents
-		sum.Sentences += s.Sentences
-		sum.Tokens += s.Tokens
 	}
+	sum.addShards(x.Shards)
 	if c := x.Counts; c.Documents != sum.Documents || c.Sentences != sum.Sentences || c.Tokens != sum.Tokens {
 		return fmt.Errorf("its counts are not the sums of its shards'")
 	}

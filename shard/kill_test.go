@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -18,6 +19,7 @@ import (
 const (
 	childEnv      = "DDPRUN_SHARD_TEST_CHILD"
 	childDelayEnv = "DDPRUN_SHARD_TEST_DELAY" // an Encode call; default 3ms
+	childHostEnv  = "DDPRUN_SHARD_TEST_HOST"  // the node that it is on; default: this one
 )
 
 func TestMain(m *testing.M) {
@@ -39,6 +41,8 @@ func killedConfig(dir string, delay time.Duration) PrepareConfig {
 	cfg := lineConfig(filepath.Join(dir, "cache"), filepath.Join(dir, "texts"))
 	cfg.Encoder = testEncoder{vocab: 30000, delay: delay}
 	cfg.ShardBytes = 20000
+	cfg.partBytes = 50000
+	cfg.host = os.Getenv(childHostEnv)
 	return cfg
 }
 
@@ -60,18 +64,18 @@ func killedWork(dir string, delay time.Duration) error {
 	return s.Close()
 }
 
-// TestKilled kills Prepare with SIGKILL at random moments. Whatever a kill leaves, what
-// has a corpus's name is whole, and the run that at last completes leaves what a run
-// leaves that nobody disturbed. Then it begins anew, so that kills hit all stages.
+// TestKilled kills Prepare with SIGKILL at random moments. Whatever a kill leaves, what has a corpus's name is whole, what was finished is
+// not made again, and the run that at last completes leaves what a run leaves that nobody disturbed. Then it begins anew, so that kills
+// hit all stages.
 func TestKilled(t *testing.T) {
-	rounds := 8
+	kills := 20
 	if os.Getenv("DDPRUN_TEST_ALL") != "" {
-		rounds = 100
+		kills = 200
 	}
 	calm, disturbed := t.TempDir(), t.TempDir()
-	for i := range 8 {
+	for i := range 12 {
 		for _, dir := range []string{calm, disturbed} {
-			writeFile(t, filepath.Join(dir, "texts", fmt.Sprintf("%d.txt", i)), someText(700))
+			writeFile(t, filepath.Join(dir, "texts", fmt.Sprintf("%02d.txt", i)), someText(200+40*i))
 		}
 	}
 	began := time.Now()
@@ -80,16 +84,23 @@ func TestKilled(t *testing.T) {
 	}
 	usual := time.Since(began)
 	r := rand.New(rand.NewPCG(uint64(began.UnixNano()), 0))
-	killed := 0
-	for range rounds {
-		if !runKilled(t, disturbed, time.Duration(r.Int64N(int64(usual)*5/4))) {
+	killed, completed, resumed := 0, 0, 0
+	for killed < kills {
+		finished := finishedParts(t, disturbed)
+		if !runKilled(t, disturbed, time.Duration(r.Int64N(int64(usual)*9/8))) {
 			compareWork(t, calm, disturbed)
+			compareFinished(t, disturbed, finished)
 			if err := os.RemoveAll(filepath.Join(disturbed, "cache")); err != nil {
 				t.Fatal(err)
 			}
+			completed++
 			continue
 		}
 		killed++
+		if len(finished) > 0 {
+			resumed++
+		}
+		compareFinished(t, disturbed, finished)
 		for _, dir := range preparedDirs(t, disturbed) {
 			if err := touchAll(dir, VerifyOpen); err != nil {
 				t.Fatalf("after %d kills: %v", killed, err)
@@ -100,7 +111,52 @@ func TestKilled(t *testing.T) {
 		t.Fatalf("after %d kills: %v", killed, err)
 	}
 	compareWork(t, calm, disturbed)
-	t.Logf("%d of %d killed before their end, which took %v", killed, rounds, usual)
+	t.Logf("%d killed before their end, which took %v, %d of them after others that had finished parts; %d completed", killed, usual, resumed, completed)
+}
+
+// finishedParts are the files of parts that are done, by their names.
+func finishedParts(t *testing.T, dir string) map[string]os.FileInfo {
+	t.Helper()
+	files := map[string]os.FileInfo{}
+	manifests, err := filepath.Glob(filepath.Join(dir, "cache", workPrefix+"*", "part-*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range manifests {
+		var m manifest
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(data, &m); err != nil {
+			t.Fatalf("%s is half-written: %v", path, err)
+		}
+		for _, s := range m.Shards {
+			if files[s.File], err = os.Stat(filepath.Join(filepath.Dir(path), s.File)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return files
+}
+
+// compareFinished checks that the files that were finished before are the same ones still.
+func compareFinished(t *testing.T, dir string, before map[string]os.FileInfo) {
+	t.Helper()
+	for name, was := range before {
+		found, err := filepath.Glob(filepath.Join(dir, "cache", "*", name))
+		hidden, _ := filepath.Glob(filepath.Join(dir, "cache", workPrefix+"*", name))
+		if found = append(found, hidden...); err != nil || len(found) == 0 {
+			t.Fatalf("%s is gone (%v)", name, err)
+		}
+		is, err := os.Stat(found[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !os.SameFile(was, is) || !was.ModTime().Equal(is.ModTime()) {
+			t.Errorf("%s was made again", name)
+		}
+	}
 }
 
 // runKilled starts a child, kills it after a while, and says whether it was still
@@ -144,8 +200,10 @@ func compareWork(t *testing.T, calm, disturbed string) {
 		}
 	}()
 	for _, dir := range []string{calm, disturbed} {
-		if left, _ := filepath.Glob(filepath.Join(dir, "cache", tmpPrefix+"*")); len(left) != 0 {
-			t.Errorf("left %v", left)
+		for _, pattern := range []string{tmpPrefix + "*", workPrefix + "*", "*/part-*", "*/*" + claimSuffix, "*/" + tmpPrefix + "*"} {
+			if left, _ := filepath.Glob(filepath.Join(dir, "cache", pattern)); len(left) != 0 {
+				t.Errorf("left %v", left)
+			}
 		}
 		dirs := preparedDirs(t, dir)
 		if len(dirs) != 1 {
@@ -200,7 +258,7 @@ func TestWaiterTakesOver(t *testing.T) {
 	})
 	defer kill()
 	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
-		if left, _ := filepath.Glob(filepath.Join(dir, "cache", tmpPrefix+"shards-*")); len(left) > 0 {
+		if left, _ := filepath.Glob(filepath.Join(dir, "cache", workPrefix+"*", "part-*")); len(left) > 0 {
 			break // it holds the lock and is at work
 		}
 		if time.Since(began) > time.Minute {

@@ -2,25 +2,31 @@ package shard
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
+	"time"
 )
 
 // defaultShardBytes is the size of a shard's tokens unless a configuration says
 // otherwise.
 const defaultShardBytes = 64 << 20
 
+// DefaultMaxDocumentBytes is the size of a document unless a configuration says otherwise. A document is held in memory several times
+// over while it is tokenized.
+const DefaultMaxDocumentBytes = 16 << 20
+
 // PrepareConfig says what to prepare. Dir, Paths, TextUnit, SentenceUnit and Encoder
 // are required.
 type PrepareConfig struct {
 	Dir   string   // holds prepared corpora, each in a directory named by its digest
-	Paths []string // files, directories (the files of known endings in them) and globs
+	Paths []string // files, directories (the files of known endings in them) and globs; or one prepared directory; or "-"
 
 	TextUnit       TextUnit // of plain text; elsewhere a record is a document
 	TextField      string   // of a record, that holds its text; default: text
@@ -43,8 +49,23 @@ type PrepareConfig struct {
 	ShardBytes int64 // of tokens in a shard, before a new one is begun; default 64 MiB
 	Workers    int   // encoding goroutines; default GOMAXPROCS
 
-	// Waiting, if set, is called once when another process holds Dir.
+	MaxDocumentBytes int64   // of a document, or the record that holds it; default 16 MiB
+	OnError          OnError // default: stop
+
+	// Stdin is read where Paths is "-" alone; StdinFormat is the ending of a file like it, such as "jsonl.gz", default "txt". It is kept
+	// on disk while it is prepared.
+	Stdin       io.Reader
+	StdinFormat string
+
+	// Waiting, if set, is called once when another process of this node holds Dir.
 	Waiting func()
+	// Progress, if set, is called several times a second, and a last time before Prepare returns, by one goroutine.
+	Progress func(Progress)
+
+	partBytes  int64         // least size of a part's sources
+	host       string        // this node, as its locks, claims and temporary files name it
+	claimStale time.Duration // after which another node's claim is taken over
+	spool      string        // the file that Stdin was written to
 }
 
 // Report says what Prepare did.
@@ -53,55 +74,113 @@ type Report struct {
 	Digest string // of everything that the shards depend on, in hexadecimal
 	Reused bool   // the shards were there already; nothing was written
 	Shards int
+	Parts  int // that this process made; those that were there, or were made by other nodes, do not count
 	Counts
+	Skipped Skipped // bad records that were passed over
 	Sources []Source
 }
 
-// Prepare turns text files into token shards, or finds that it has been done. It
-// blocks until the shards are on disk; processes that prepare in the same Dir wait
-// for each other. Nothing incomplete is ever seen under Report.Dir: a killed Prepare
-// leaves a temporary directory that the next one removes.
+// maxRelists is how often Prepare begins again, with on_error: skip, since sources vanish or change.
+const maxRelists = 3
+
+// Prepare turns files into token shards, or finds that it has been done. It blocks until the shards are on disk. One process of a
+// node works in Dir, others of the node wait for it; nodes that share Dir share the work. Nothing incomplete is ever seen under
+// Report.Dir: what a killed Prepare has finished, the next one goes on from.
 //
-// The sources are read twice, first for the digest; one that changes meanwhile is an
-// error, as is a corpus without a token.
-func Prepare(ctx context.Context, cfg PrepareConfig) (Report, error) {
+// The sources are read twice, first for the digest; one that changes meanwhile is an error, or with OnErrorSkip has the work begin
+// again with what is there then. A corpus without a token is an error.
+//
+// A directory that Prepare has made may be the only path: its shards are taken as they are, if they are of this tokenizer.
+func Prepare(ctx context.Context, cfg PrepareConfig) (report Report, err error) {
 	opts, err := cfg.check()
 	if err != nil {
 		return Report{}, err
 	}
-	paths, err := listSources(cfg.Paths)
+	if x, err := cfg.prepared(opts); x != nil || err != nil {
+		if err != nil {
+			return Report{}, err
+		}
+		return x.report(filepath.Clean(cfg.Paths[0]), true), nil
+	}
+	if cfg.isStdin() {
+		remove, err := cfg.spoolStdin(ctx)
+		if err != nil {
+			return Report{}, err
+		}
+		defer remove()
+	}
+	m := new(meter)
+	defer m.watch(cfg.Progress)()
+	var vanished Skipped
+	for try := 0; ; try++ {
+		report, err = prepareOnce(ctx, &cfg, opts, m)
+		var changed *changedError
+		if cfg.OnError != OnErrorSkip || !errors.As(err, &changed) || try == maxRelists {
+			report.Skipped.merge(vanished)
+			return report, err
+		}
+		vanished.add(&BadRecord{Path: changed.path, Offset: -1, Reason: ReasonVanished, Err: err})
+	}
+}
+
+func prepareOnce(ctx context.Context, cfg *PrepareConfig, opts options, m *meter) (Report, error) {
+	paths, err := cfg.list()
 	if err != nil {
 		return Report{}, err
 	}
-	cache := openHashCache(cfg.Dir)
-	if sources, known, err := cache.sources(paths, false); err != nil {
+	cache := openHashCache(cfg)
+	if sources, known, err := cache.known(paths); err != nil {
 		return Report{}, err
 	} else if known {
-		if report, ok := reuse(&cfg, opts, sources); ok {
-			return report, nil
+		x := cfg.newIndex(opts, sources)
+		if report, ok, err := reuse(cfg, x); ok && swept(report.Dir) || err != nil {
+			return report, err
 		}
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
 		return Report{}, fmt.Errorf("shard: %w", err)
 	}
-	unlock, err := lockDir(ctx, cfg.Dir, cfg.Waiting)
+	unlock, err := lockFile(ctx, filepath.Join(cfg.Dir, lockName+"-"+cfg.host), cfg.Waiting)
 	if err != nil {
 		return Report{}, err
 	}
 	defer unlock()
-	if err := cleanTemporary(cfg.Dir); err != nil {
+	if err := cfg.clean(); err != nil {
 		return Report{}, err
 	}
-	cache = openHashCache(cfg.Dir) // whoever held the lock may have hashed them
-	sources, _, err := cache.sources(paths, true)
+	cache = openHashCache(cfg) // whoever held the lock may have hashed them
+	sources, err := cache.hash(ctx, paths, m)
 	if err != nil {
 		return Report{}, err
 	}
-	cache.save()
-	if report, ok := reuse(&cfg, opts, sources); ok {
-		return report, nil
+	x := cfg.newIndex(opts, sources)
+	report, ok, err := reuse(cfg, x)
+	if ok {
+		err = errors.Join(err, sweep(report.Dir))
 	}
-	return build(ctx, &cfg, opts, sources)
+	if ok || err != nil {
+		return report, err
+	}
+	return build(ctx, cfg, x, m)
+}
+
+// clean removes what killed processes of this node left, and works that nobody goes on with. The caller holds the lock.
+func (cfg *PrepareConfig) clean() error {
+	entries, err := os.ReadDir(cfg.Dir)
+	if err != nil {
+		return fmt.Errorf("shard: %w", err)
+	}
+	for _, entry := range entries {
+		path := filepath.Join(cfg.Dir, entry.Name())
+		mine := strings.HasPrefix(entry.Name(), tmpPrefix+cfg.host+"-")
+		stale := strings.HasPrefix(entry.Name(), tmpPrefix) || strings.HasPrefix(entry.Name(), workPrefix)
+		if mine || stale && time.Since(lastTouched(path)) > workKept {
+			if err := os.RemoveAll(path); err != nil {
+				return fmt.Errorf("shard: remove what an earlier run left: %w", err)
+			}
+		}
+	}
+	return nil
 }
 
 // check fills in defaults and refuses what cannot be.
@@ -114,6 +193,24 @@ func (cfg *PrepareConfig) check() (options, error) {
 	}
 	if cfg.Workers == 0 {
 		cfg.Workers = runtime.GOMAXPROCS(0)
+	}
+	if cfg.TextField == "" {
+		cfg.TextField = "text"
+	}
+	if cfg.MaxDocumentBytes == 0 {
+		cfg.MaxDocumentBytes = DefaultMaxDocumentBytes
+	}
+	if cfg.OnError == "" {
+		cfg.OnError = OnErrorStop
+	}
+	if cfg.partBytes == 0 {
+		cfg.partBytes = defaultPartBytes
+	}
+	if cfg.host == "" {
+		cfg.host = thisHost()
+	}
+	if cfg.claimStale == 0 {
+		cfg.claimStale = claimStale
 	}
 	switch cfg.TextUnit {
 	case TextFile, TextParagraph, TextLine:
@@ -141,13 +238,17 @@ func (cfg *PrepareConfig) check() (options, error) {
 		return options{}, fmt.Errorf("shard: the tokenizer has a vocabulary of %d", cfg.Encoder.VocabSize())
 	case cfg.ShardBytes < 1 || cfg.ShardBytes > 1<<32:
 		return options{}, fmt.Errorf("shard: a shard of %d bytes; it is 1 to 2^32", cfg.ShardBytes)
+	case cfg.MaxDocumentBytes < 1 || cfg.MaxDocumentBytes > maxDocumentBytes:
+		return options{}, fmt.Errorf("shard: max_document_bytes is %d; it is 1 to 2^32 - 1", cfg.MaxDocumentBytes)
+	case cfg.OnError != OnErrorStop && cfg.OnError != OnErrorSkip:
+		return options{}, fmt.Errorf("shard: on_error is %q; it is stop or skip", cfg.OnError)
 	case cfg.Workers < 1:
 		return options{}, fmt.Errorf("shard: %d workers", cfg.Workers)
 	case (cfg.Keep == nil) != (cfg.KeepDigest == ""):
 		return options{}, fmt.Errorf("shard: Keep and KeepDigest go together")
 	}
 	opts := options{TextUnit: cfg.TextUnit, SentenceUnit: cfg.SentenceUnit, EncodingErrors: cfg.EncodingErrors,
-		Keep: cfg.KeepDigest, ShardBytes: cfg.ShardBytes}
+		Keep: cfg.KeepDigest, MaxDocument: cfg.MaxDocumentBytes, ShardBytes: cfg.ShardBytes, PartBytes: cfg.partBytes}
 	if cfg.TextField != defaultTextField {
 		opts.TextField = cfg.TextField
 	}
@@ -157,146 +258,43 @@ func (cfg *PrepareConfig) check() (options, error) {
 	return opts, nil
 }
 
-// reuse looks for shards of the same inputs. What does not open, since it is not there
-// or is damaged, is to be built.
-func reuse(cfg *PrepareConfig, opts options, sources []Source) (Report, bool) {
+// newIndex is the index of what is to be made.
+func (cfg *PrepareConfig) newIndex(opts options, sources []Source) *index {
 	digest := corpusDigest(cfg.Encoder.Digest(), cfg.Encoder.VocabSize(), opts, sources)
-	dir := corpusDir(cfg.Dir, digest)
-	corpus, err := Open(dir, OpenConfig{})
-	if err != nil {
-		return Report{}, false
-	}
-	defer corpus.Close()
-	return corpus.index.report(dir, true), corpus.Digest() == hex.EncodeToString(digest[:])
+	return &index{Format: indexFormat, Version: Version, Digest: hex.EncodeToString(digest[:]),
+		TokenizerDigest: cfg.Encoder.Digest(), VocabSize: cfg.Encoder.VocabSize(),
+		TokenBytes: int(tokenBytesFor(int64(cfg.Encoder.VocabSize()))), Options: opts, Sources: sources}
 }
 
-func corpusDir(dir string, digest [sha256.Size]byte) string {
-	return filepath.Join(dir, hex.EncodeToString(digest[:16]))
+// reuse looks for shards of the same inputs. What does not open, since it is not there
+// or is damaged, is to be built.
+func reuse(cfg *PrepareConfig, x *index) (Report, bool, error) {
+	dir := corpusDir(cfg.Dir, x.digest())
+	found, err := openPrepared(dir, x.Digest)
+	if err != nil {
+		return Report{}, false, nil
+	}
+	if cfg.OnError != OnErrorSkip && len(found.Skipped.Examples) > 0 {
+		return Report{}, false, stopAt(found.Skipped)
+	}
+	return found.report(dir, true), true, nil
 }
 
 func (x *index) report(dir string, reused bool) Report {
-	return Report{Dir: dir, Digest: x.Digest, Reused: reused, Shards: len(x.Shards), Counts: x.Counts, Sources: x.Sources}
+	return Report{Dir: dir, Digest: x.Digest, Reused: reused, Shards: len(x.Shards), Counts: x.Counts, Skipped: x.Skipped, Sources: x.Sources}
 }
 
-// build writes the shards into a temporary directory and renames it. The caller
-// holds the lock.
-func build(ctx context.Context, cfg *PrepareConfig, opts options, sources []Source) (Report, error) {
-	digest := corpusDigest(cfg.Encoder.Digest(), cfg.Encoder.VocabSize(), opts, sources)
-	tmp, err := os.MkdirTemp(cfg.Dir, tmpPrefix+"shards-*")
-	if err != nil {
-		return Report{}, fmt.Errorf("shard: %w", err)
-	}
-	defer os.RemoveAll(tmp)
-	x := &index{Format: indexFormat, Version: Version, Digest: hex.EncodeToString(digest[:]),
-		TokenizerDigest: cfg.Encoder.Digest(), VocabSize: cfg.Encoder.VocabSize(),
-		TokenBytes: int(tokenBytesFor(int64(cfg.Encoder.VocabSize()))), Options: opts, Sources: sources}
-	if err := writeShards(ctx, cfg, x, tmp); err != nil {
+// build makes the shards. The caller holds the lock.
+func build(ctx context.Context, cfg *PrepareConfig, x *index, m *meter) (Report, error) {
+	w := newWorkshop(cfg, x, m)
+	if err := w.run(ctx); err != nil {
 		return Report{}, err
 	}
-	if err := x.write(tmp); err != nil {
-		return Report{}, fmt.Errorf("shard: %w", err)
-	}
-	dir := corpusDir(cfg.Dir, digest)
-	if err := publish(tmp, dir); err != nil {
-		return Report{}, fmt.Errorf("shard: %w", err)
-	}
-	return x.report(dir, false), nil
-}
-
-// publish gives a complete directory its name. What has that name already did not
-// open, so it goes.
-func publish(tmp, dir string) error {
-	if err := os.Chmod(tmp, 0o755); err != nil {
-		return err
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, dir); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(dir))
-}
-
-// writeShards runs the pipeline into dir and fills in the counts and shards of x.
-func writeShards(ctx context.Context, cfg *PrepareConfig, x *index, dir string) error {
-	var textBytes int64
-	for _, source := range x.Sources {
-		textBytes += source.Bytes
-	}
-	digest := x.digest()
-	w := newWriter(dir, 0, [16]byte(digest[:16]), x.VocabSize, cfg.ShardBytes, textBytes)
-	var tokens []uint32
-	p := pipeline{
-		encoder: cfg.Encoder,
-		workers: cfg.Workers,
-		cut:     func(text string) []string { return sentences(text, cfg.SentenceUnit, cfg.Segment) },
-		read:    func(yield func(document) error) error { return readSources(cfg, x, yield) },
-		emit: func(doc document, encodings []Encoding) error {
-			tokens = appendIDs(tokens[:0], encodings)
-			switch {
-			case len(tokens) == 0:
-				x.Counts.EmptyDocuments++
-				return nil
-			case cfg.Keep != nil && !cfg.Keep(tokens):
-				x.Counts.DroppedDocuments++
-				return nil
-			}
-			x.Sources[doc.source].Documents++
-			return w.add(doc, encodings)
-		},
-	}
-	if err := p.run(ctx); err != nil {
-		return err
-	}
-	if err := w.flush(); err != nil {
-		return fmt.Errorf("shard: %w", err)
-	}
-	x.Shards = w.shards
-	for _, s := range w.shards {
-		x.Counts.Documents += s.Documents
-		x.Counts.Sentences += s.Sentences
-		x.Counts.Tokens += s.Tokens
-	}
-	if x.Counts.Documents == 0 {
-		return fmt.Errorf("shard: the corpus is empty: %d files (the first is %s) hold no text to train on; "+
-			"%d documents had no token, %d nothing to train on", len(x.Sources), x.Sources[0].Path,
-			x.Counts.EmptyDocuments, x.Counts.DroppedDocuments)
-	}
-	return nil
-}
-
-func appendIDs(dst []uint32, encodings []Encoding) []uint32 {
-	for _, e := range encodings {
-		dst = append(dst, e.IDs...)
-	}
-	return dst
-}
-
-// readSources hands on the documents of every source, in order, and checks that each
-// file is still the one that the digest saw.
-func readSources(cfg *PrepareConfig, x *index, yield func(document) error) error {
-	for i, source := range x.Sources {
-		if err := readOne(cfg, x, i, source, yield); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func readOne(cfg *PrepareConfig, x *index, i int, source Source, yield func(document) error) (err error) {
-	d, err := openDocuments(source.Path, i, readOptions{textUnit: cfg.TextUnit, textField: cfg.TextField, encodingErrors: cfg.EncodingErrors})
+	found, err := openPrepared(w.final, x.Digest)
 	if err != nil {
-		return err
+		return Report{}, err
 	}
-	defer func() { err = errors.Join(err, d.Close()) }()
-	if err := readSource(d, yield); err != nil {
-		return err
-	}
-	x.Counts.Replaced += d.replacements()
-	sum, err := d.sha256()
-	if err == nil && sum != source.SHA256 {
-		err = fmt.Errorf("shard: %s changed while it was being read; run again once it is complete", source.Path)
-	}
-	return err
+	report := found.report(w.final, false)
+	report.Parts = w.made
+	return report, nil
 }

@@ -191,16 +191,16 @@ func TestPrepareNoticesAChangeWhileReading(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sources, _, err := openHashCache(dir).sources([]string{path}, true)
+	sources, err := openHashCache(&cfg).hash(t.Context(), []string{path}, new(meter))
 	if err != nil {
 		t.Fatal(err)
 	}
 	writeFile(t, path, someText(6))
-	_, err = build(context.Background(), &cfg, opts, sources)
+	_, err = build(t.Context(), &cfg, cfg.newIndex(opts, sources), new(meter))
 	wantError(t, err, "a.txt", "changed while it was being read")
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	_, err = build(context.Background(), &cfg, opts, sources)
+	_, err = build(t.Context(), &cfg, cfg.newIndex(opts, sources), new(meter))
 	wantError(t, err, "a.txt", "no such file")
 }

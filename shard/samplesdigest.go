@@ -1,6 +1,9 @@
 package shard
 
-import "fmt"
+import (
+	"context"
+	"fmt"
+)
 
 // SamplesDigest is the Digest of the Samples that Prepare and Corpus.Samples would give for these configurations. It
 // prepares and writes nothing; texts whose hashes are not known are read. So a run can be told apart from another one's
@@ -14,14 +17,22 @@ func SamplesDigest(prepare PrepareConfig, samples SampleConfig) (string, error) 
 	if err := samples.check(nil); err != nil {
 		return "", err
 	}
-	paths, err := listSources(prepare.Paths)
+	x, err := prepare.prepared(opts)
 	if err != nil {
 		return "", err
 	}
-	sources, _, err := openHashCache(prepare.Dir).sources(paths, true)
-	if err != nil {
-		return "", err
+	if x == nil {
+		paths, err := prepare.list()
+		if err != nil {
+			return "", err
+		}
+		cache := openHashCache(&prepare)
+		cache.readOnly = true
+		sources, err := cache.hash(context.Background(), paths, new(meter))
+		if err != nil {
+			return "", err
+		}
+		x = &index{TokenizerDigest: prepare.Encoder.Digest(), VocabSize: prepare.Encoder.VocabSize(), Options: opts, Sources: sources}
 	}
-	x := index{TokenizerDigest: prepare.Encoder.Digest(), VocabSize: prepare.Encoder.VocabSize(), Options: opts, Sources: sources}
 	return fmt.Sprintf("%x", samples.digest(fmt.Sprintf("%x", x.contentDigest()))), nil
 }

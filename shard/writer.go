@@ -25,6 +25,7 @@ func shardName(part, number int) string { return fmt.Sprintf("shard-%05d-%05d.bi
 // writer gathers documents and writes them as shard files. A shard is held in
 // memory until it is full, since its tables follow its tokens.
 type writer struct {
+	host      string // names temporary files
 	dir       string
 	part      int
 	corpus    [16]byte
@@ -45,13 +46,14 @@ type writer struct {
 	shards []shardEntry
 }
 
-// newWriter returns a writer into dir. expect is about how many bytes of tokens are to
-// come: room is made for them at once, up to a shard.
-func newWriter(dir string, part int, corpus [16]byte, vocabSize int, limit, expect int64) *writer {
-	w := &writer{dir: dir, part: part, corpus: corpus, vocabSize: uint32(vocabSize), limit: limit,
-		tokens: make([]byte, 0, min(limit, expect))}
+// begin makes the writer ready for a part, as which expect bytes of text come: room is made at once for as many bytes of tokens,
+// up to a shard. A writer is used for one part after another, so that its memory is.
+func (w *writer) begin(part int, expect int64) {
+	w.part, w.shards = part, nil
+	if room := min(w.limit, expect); int64(cap(w.tokens)) < room {
+		w.tokens = make([]byte, 0, room)
+	}
 	w.reset()
-	return w
 }
 
 func (w *writer) reset() {
@@ -113,31 +115,19 @@ func (w *writer) addSentence(e Encoding) {
 	w.sentences = append(w.sentences, uint32(w.h.tokens))
 }
 
-// flush writes the shard gathered so far, if it holds anything, and syncs it.
-func (w *writer) flush() (err error) {
+// flush writes the shard gathered so far, if it holds anything: whole or not at all.
+func (w *writer) flush() error {
 	if w.h.documents == 0 {
 		return nil
 	}
 	name := shardName(w.part, len(w.shards))
-	path := filepath.Join(w.dir, name)
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	crc := crc32.New(castagnoli)
+	err := writeFileAs(w.host, filepath.Join(w.dir, name), func(f *os.File) error { return w.writeTo(io.MultiWriter(f, crc)) })
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if closeErr := f.Close(); err == nil {
-			err = closeErr
-		}
-	}()
-	crc := crc32.New(castagnoli)
-	if err := w.writeTo(io.MultiWriter(f, crc)); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("sync %s: %w", path, err)
-	}
-	w.shards = append(w.shards, shardEntry{File: name, Part: w.part, Number: len(w.shards), Bytes: w.h.layout().end, CRC32C: fmt.Sprintf("%08x", crc.Sum32()),
-		Tokens: int64(w.h.tokens), Sentences: int64(w.h.sentences), Documents: int64(w.h.documents)})
+	w.shards = append(w.shards, shardEntry{File: name, Part: w.part, Number: len(w.shards), Bytes: w.h.layout().end,
+		CRC32C: fmt.Sprintf("%08x", crc.Sum32()), Tokens: int64(w.h.tokens), Sentences: int64(w.h.sentences), Documents: int64(w.h.documents)})
 	w.reset()
 	return nil
 }

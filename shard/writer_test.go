@@ -8,7 +8,8 @@ import (
 
 // TestWriterCuts looks at where shards end.
 func TestWriterCuts(t *testing.T) {
-	w := newWriter(t.TempDir(), 3, [16]byte{1}, 100, 20, 0)
+	w := &writer{dir: t.TempDir(), vocabSize: 100, limit: 20}
+	w.begin(3, 0)
 	for _, tokens := range []int{4, 5, 1, 1, 30, 2, 10} { // 2 bytes each
 		e := Encoding{IDs: make([]uint32, tokens), WordStart: make([]bool, tokens)}
 		if err := w.add(document{}, []Encoding{e, {}}); err != nil {
@@ -42,7 +43,8 @@ func TestWriterDiskFull(t *testing.T) {
 		t.Skip(err)
 	}
 	defer f.Close()
-	w := newWriter("", 0, [16]byte{}, 100, 20, 0)
+	w := &writer{vocabSize: 100, limit: 20}
+	w.begin(0, 0)
 	if err := w.add(document{}, []Encoding{{IDs: []uint32{1}, WordStart: []bool{true}}}); err != nil {
 		t.Fatal(err)
 	}

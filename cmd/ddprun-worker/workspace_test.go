@@ -103,7 +103,7 @@ func (w *workspace) tree() string {
 			return err
 		}
 		switch {
-		case filepath.Base(path) == ".lock":
+		case strings.HasPrefix(filepath.Base(path), ".lock"):
 		case info.IsDir():
 			fmt.Fprintln(&list, path)
 		default:
