@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -41,7 +42,7 @@ func newCheckCommand() *cobra.Command {
 }
 
 // check refuses what the ranks would refuse. On the way it prepares the text, which they find done; where that fails, or in a dry
-// run, everything it made is gone again.
+// run, everything it made is gone again, but for parts of a large text that are finished.
 func check(ctx context.Context, c *config.Config, nproc int, dry bool, stderr io.Writer) (err error) {
 	if _, err := c.Lanes(nproc); err != nil {
 		return inputError{err}
@@ -78,12 +79,15 @@ func check(ctx context.Context, c *config.Config, nproc int, dry bool, stderr io
 		defer os.RemoveAll(dir)
 	}
 	parents := missingParents(dir)
-	data, err := t.openCorpora(ctx, c, dir, newLogger(stderr, c, 0))
+	ctx, release := untilSignal(ctx)
+	defer release()
+	data, err := t.openCorpora(ctx, c, dir, stderr, newLogger(stderr, c, 0))
+	err = stopped(ctx, err)
 	defer data.close()
 	if err == nil {
 		err = train.CheckLength(c, data.train.Len(), lanes)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, errStopped) {
 		data.undo()
 		remove(parents)
 	}
@@ -112,10 +116,16 @@ func missingParents(dir string) []string {
 }
 
 // remove removes the shards' directory, with what was prepared before something failed, and those above it that are empty. It
-// gets those that this process has made, the deepest first: what was there before stays.
+// gets those that this process has made, the deepest first: what was there before stays, and so do shards.
 func remove(made []string) {
 	for i, dir := range made {
 		if i == 0 {
+			if works, err := filepath.Glob(filepath.Join(dir, "*", "shard-*")); err != nil || len(works) > 0 {
+				return
+			}
+			if works, err := filepath.Glob(filepath.Join(dir, ".work-*", "shard-*")); err != nil || len(works) > 0 {
+				return
+			}
 			os.RemoveAll(dir)
 		} else if os.Remove(dir) != nil {
 			return

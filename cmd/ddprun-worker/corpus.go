@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,6 +52,9 @@ type text struct {
 	maxTokens  int // of a sample, special tokens included
 	// encodesAgain: reconstruction encodes words again after it has moved them, so the tokenizer must stay open.
 	encodesAgain bool
+
+	stdin       io.Reader // what data: - is; nil where that is not taken
+	stdinFormat string
 }
 
 // openText reads the tokenizer and checks it, the model and the objective against each other. The caller closes tok.
@@ -177,7 +181,8 @@ func readVocab(dir string, tok *tokenizer.Tokenizer, size int) (objectives.Vocab
 // prepareConfig says how the text at paths becomes token shards.
 func (t *text) prepareConfig(c *config.Config, shardsDir string, paths []string) (shard.PrepareConfig, error) {
 	cfg := shard.PrepareConfig{Dir: shardsDir, Paths: paths, TextUnit: shard.TextUnit(c.TextUnit), TextField: c.TextField,
-		SentenceUnit: shard.SentenceNone, EncodingErrors: shard.EncodingErrors(c.EncodingErrors), Encoder: t}
+		SentenceUnit: shard.SentenceNone, EncodingErrors: shard.EncodingErrors(c.EncodingErrors), OnError: shard.OnError(c.OnError), MaxDocumentBytes: c.MaxDocumentBytes,
+		Encoder: t, Stdin: t.stdin, StdinFormat: t.stdinFormat}
 	var err error
 	switch c.SentenceUnit {
 	case "line":
@@ -200,7 +205,14 @@ type corpora struct {
 	train   *shard.Samples
 	eval    []train.EvalSet
 	closers []func() error
-	made    []string // shards that were not there before
+	made    []string // shards that were not there before, and are small
+	reports []namedReport
+}
+
+// namedReport is what preparing has said of a list of texts.
+type namedReport struct {
+	name string
+	shard.Report
 }
 
 // close closes all that is open; what was returned must not be used after it.
@@ -210,7 +222,7 @@ func (d *corpora) close() {
 	}
 }
 
-// undo removes the shards that were made; other processes that want them make them again.
+// undo removes the shards that were made; other processes that want them make them again. What took long to make stays.
 func (d *corpora) undo() {
 	for _, dir := range d.made {
 		os.RemoveAll(dir)
@@ -224,7 +236,14 @@ func withCorpora(cmd *cobra.Command, c *config.Config, rank int, f func(t *text,
 		return err
 	}
 	defer t.tok.Close()
-	data, err := t.openCorpora(cmd.Context(), c, shardsDir(c), newLogger(cmd.ErrOrStderr(), c, rank))
+	return t.withCorpora(cmd, c, rank, f)
+}
+
+func (t *text) withCorpora(cmd *cobra.Command, c *config.Config, rank int, f func(t *text, data *corpora) error) error {
+	ctx, release := untilSignal(cmd.Context())
+	data, err := t.openCorpora(ctx, c, shardsDir(c), cmd.ErrOrStderr(), newLogger(cmd.ErrOrStderr(), c, rank))
+	err = stopped(ctx, err)
+	release()
 	defer data.close()
 	if err != nil {
 		return err
@@ -233,21 +252,25 @@ func withCorpora(cmd *cobra.Command, c *config.Config, rank int, f func(t *text,
 }
 
 // openCorpora prepares and opens the text of a run. The caller closes what it gets, also after an error.
-func (t *text) openCorpora(ctx context.Context, c *config.Config, shardsDir string, log zerolog.Logger) (*corpora, error) {
+func (t *text) openCorpora(ctx context.Context, c *config.Config, shardsDir string, stderr io.Writer, log zerolog.Logger) (*corpora, error) {
 	d := &corpora{}
-	open := func(paths []string) (*shard.Samples, error) {
-		samples, err := t.openCorpus(ctx, c, d, shardsDir, paths, log)
+	open := func(name string, paths []string) (*shard.Samples, error) {
+		samples, err := t.openCorpus(ctx, c, d, shardsDir, name, paths, stderr, log)
 		if err != nil && ctx.Err() == nil && !isStorageError(err) {
 			err = inputError{err}
 		}
 		return samples, err
 	}
 	var err error
-	if d.train, err = open(c.Data); err != nil {
+	if d.train, err = open("data", c.Data); err != nil {
 		return d, err
 	}
 	for _, set := range c.EvalData {
-		samples, err := open(set.Paths)
+		name := "eval_data"
+		if set.Name != "" {
+			name += "." + set.Name
+		}
+		samples, err := open(name, set.Paths)
 		if err != nil {
 			return d, err
 		}
@@ -258,18 +281,27 @@ func (t *text) openCorpora(ctx context.Context, c *config.Config, shardsDir stri
 
 // openCorpus prepares the text at paths, where that has not been done, and opens its samples, which d owns. One process of a node
 // works, the others wait.
-func (t *text) openCorpus(ctx context.Context, c *config.Config, d *corpora, shardsDir string, paths []string, log zerolog.Logger) (*shard.Samples, error) {
+func (t *text) openCorpus(ctx context.Context, c *config.Config, d *corpora, shardsDir, name string, paths []string, stderr io.Writer, log zerolog.Logger) (*shard.Samples, error) {
 	cfg, err := t.prepareConfig(c, shardsDir, paths)
 	if err != nil {
 		return nil, err
 	}
 	cfg.Waiting = func() { log.Info().Msg("another process prepares the text: waiting") }
+	bar := newProgress(stderr, log)
+	cfg.Progress = bar.show
 	report, err := shard.Prepare(ctx, cfg)
+	bar.clear()
 	if err != nil {
 		return nil, err
 	}
+	d.reports = append(d.reports, namedReport{name, report})
+	if n := report.Skipped.Total(); n > 0 {
+		log.Warn().Str("reasons", report.Skipped.Reasons()).Str("first", report.Skipped.Examples[0].String()).Msgf("%s: %d bad records are left out", name, n)
+	}
 	if !report.Reused {
-		d.made = append(d.made, report.Dir)
+		if report.Parts < 2 {
+			d.made = append(d.made, report.Dir)
+		}
 		log.Info().Strs("paths", paths).Int64("documents", report.Documents).Int64("tokens", report.Tokens).Str("shards", report.Dir).Msg("text prepared")
 	}
 	corpus, err := shard.Open(report.Dir, shard.OpenConfig{})

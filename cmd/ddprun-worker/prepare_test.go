@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -12,8 +15,11 @@ func TestPrepareIsIdempotent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := w.path("shards") + ": 40 samples\n"; first != want {
-		t.Errorf("got %q, want %q", first, want)
+	for _, want := range []string{"data: 40 documents, 40 sentences, ", " tokens of 1 files, in 1 shards: " + w.path("shards") + "/", "\neval_data: 2 documents, 2 ",
+		"\n" + w.path("shards") + ": 40 samples\n"} {
+		if !strings.Contains(first, want) {
+			t.Errorf("%q does not say %q", first, want)
+		}
 	}
 	prepared := w.tree()
 	again, err := worker("", "prepare", w.path("train.yaml"))
@@ -46,5 +52,58 @@ func TestPrepareRefuses(t *testing.T) {
 	for _, args := range [][]string{{}, {"a", "b"}, {w.path("nowhere.yaml")}, {w.path("train.yaml"), "--set", "seed=x"}, {w.path("train.yaml")}} {
 		_, err := worker("", append([]string{"prepare"}, args...)...)
 		w.wantRefused(before, err)
+	}
+}
+
+// A directory that prepare prints is data itself: moved, and without the text.
+func TestPrepareStandardInput(t *testing.T) {
+	w := newWorkspace(t)
+	w.write("train.yaml", w.config("shards_dir: "+w.path("shards"), "on_error: skip"))
+	lines := strings.Repeat(`{"text": "the quick brown fox jumps over the lazy dog"}`+"\n", 9) + "{}\n"
+	out, err := worker(lines, "prepare", w.path("train.yaml"), "--set", "data=-", "--format", "jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, rest, _ := strings.Cut(out, "\n")
+	for _, want := range []string{"data: 9 documents", "  1 bad records skipped: no field: 1; the first of them:\n    stdin.jsonl: no field at byte 504, line 10", ": 9 samples"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q does not say %q in %q", out, want, rest)
+		}
+	}
+	dir := first[strings.LastIndex(first, ": ")+2:]
+	if err := os.Rename(dir, w.path("moved")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(w.path("shards")); err != nil {
+		t.Fatal(err)
+	}
+	if out, err = worker("", "prepare", w.path("train.yaml"), "--set", "data="+w.path("moved")); err != nil || !strings.Contains(out, ": 9 samples") {
+		t.Errorf("%q, %v", out, err)
+	}
+	if _, err := worker(w.resolved("data: "+w.path("moved")), "check"); err != nil {
+		t.Error(err)
+	}
+	w.write("model/tokenizer.json", strings.Replace(w.read("model/tokenizer.json"), `"lowercase": true`, `"lowercase": false`, 1))
+	before := w.tree()
+	_, err = worker(w.resolved("data: "+w.path("moved")), "check")
+	w.wantRefused(before, err, w.path("moved"), "another tokenizer")
+}
+
+// TestPrepareStopped: a signal ends preparing with 75, and what was finished stays.
+func TestPrepareStopped(t *testing.T) {
+	ctx, release := untilSignal(t.Context())
+	defer release()
+	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-ctx.Done()
+	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil { // a scheduler signals more than once
+		t.Fatal(err)
+	}
+	if err := stopped(ctx, context.Canceled); exitCode(err) != exitComeAgain {
+		t.Errorf("%v has exit code %d", err, exitCode(err))
+	}
+	if err := stopped(t.Context(), context.Canceled); exitCode(err) == exitComeAgain {
+		t.Error("an error without a signal asks to come again")
 	}
 }

@@ -92,7 +92,7 @@ func (r *rankProcess) train(ctx context.Context, stderr io.Writer) (train.Result
 		return train.Result{}, err
 	}
 	r.beat(train.Phase(pipe.PhasePrepare), 0, 0)
-	data, err := t.openCorpora(ctx, c, shardsDir(c), log)
+	data, err := t.openCorpora(ctx, c, shardsDir(c), stderr, log)
 	defer t.tok.Close()
 	if !t.encodesAgain {
 		t.tok.Close() // training needs its memory, not its words

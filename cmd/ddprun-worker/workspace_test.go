@@ -61,6 +61,15 @@ func (w *workspace) write(name, text string) {
 	}
 }
 
+func (w *workspace) read(name string) string {
+	w.t.Helper()
+	text, err := os.ReadFile(w.path(name))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return string(text)
+}
+
 // config is a configuration of this workspace, in which lines come beside its own or take their place.
 func (w *workspace) config(lines ...string) string {
 	own := []string{"model: " + w.path("model"), "output_dir: " + w.path("runs/out"), "data: " + w.path("text.txt")}

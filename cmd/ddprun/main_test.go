@@ -10,9 +10,11 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -74,6 +76,13 @@ func fakeCommand() int {
 	case !strings.HasPrefix(strings.Join(os.Args[2:], " "), "--nproc 2 --dry-run="):
 		fmt.Fprintf(os.Stderr, "arguments %q\n", os.Args[2:])
 		return 70
+	case outcome == "long": // until it is asked to stop
+		signals := make(chan os.Signal, 1)
+		signal.Notify(signals, syscall.SIGTERM)
+		fmt.Fprintln(os.Stderr, "preparing")
+		<-signals
+		fmt.Fprintln(os.Stderr, "stopped on request")
+		return 75
 	case outcome == "wrong":
 		fmt.Fprintln(os.Stderr, "ddprun: corpus.txt: is empty")
 		return 78

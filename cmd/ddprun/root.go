@@ -30,7 +30,7 @@ const exitCodes = `
 Exit codes:
   0      done
   1      failed: a fault that no restart mends, or restarts used up
-  75     stopped on request with a checkpoint: start the same command again
+  75     stopped on request, with a checkpoint or what of the text is prepared: start the same command again
   78     wrong configuration or input; nothing was started
   93     three failures without progress
   128+n  ended by signal n

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"os"
 	"os/exec"
 	"slices"
@@ -105,6 +106,37 @@ func TestWorkerCheck(t *testing.T) {
 		}
 		if after := files(t); !slices.Equal(before, after) {
 			t.Errorf("%s: something was written: %q", c.outcome, after)
+		}
+	}
+}
+
+// TestStoppedCheck: a signal while the text is prepared is passed on, and the worker's 75 is ddprun's.
+func TestStoppedCheck(t *testing.T) {
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1} {
+		workplace(t)
+		cmd := exec.CommandContext(t.Context(), binary, "--worker", self(t), "--nproc", "2", "train.yaml")
+		cmd.Env = append(os.Environ(), "FAKE_CHECK=long")
+		stderr, err := cmd.StderrPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(stderr)
+		if !lines.Scan() || lines.Text() != "preparing" {
+			t.Fatalf("%q", lines.Text())
+		}
+		if err := cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+		said := ""
+		for lines.Scan() {
+			said += lines.Text()
+		}
+		_ = cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); code != 75 || said != "stopped on request" {
+			t.Errorf("%v: exit code %d, %q", s, code, said)
 		}
 	}
 }

@@ -8,10 +8,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -77,7 +79,7 @@ func workerCheck(ctx context.Context, worker string, nproc int, dry bool, settle
 	cmd.Stdin = bytes.NewReader(settled)
 	cmd.Stderr = stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	err := cmd.Run()
+	err := runSignalled(cmd)
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
@@ -86,8 +88,45 @@ func workerCheck(ctx context.Context, worker string, nproc int, dry bool, settle
 		return fmt.Errorf("start %s: %w", worker, err)
 	case exit.ExitCode() == launch.ExitConfig:
 		return &exitError{launch.ExitConfig, nil} // it has said why
+	case exit.ExitCode() == launch.ExitComeAgain:
+		return &exitError{launch.ExitComeAgain, nil} // a large text is prepared in part
 	case exit.ExitCode() == 127: // the dynamic loader's: a library is missing
 		return fmt.Errorf("%s does not start; \"make setup\" and \"make build\" put its libraries in place", worker)
 	}
 	return &exitError{launch.ExitFailed, fmt.Errorf("%s check: %w", worker, err)}
+}
+
+// runSignalled runs a command that TERM, INT, HUP and USR1 ask to stop: it gets TERM, and leaves what it has finished. A second INT or TERM,
+// more than 2 s after the first signal, ends it at once, and this program with it.
+func runSignalled(cmd *exec.Cmd) error {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, os.Interrupt, syscall.SIGUSR1)
+	if !signal.Ignored(syscall.SIGHUP) { // nohup
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	defer signal.Stop(signals)
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	var first time.Time
+	for {
+		select {
+		case err := <-done:
+			return err
+		case s := <-signals:
+			switch {
+			case first.IsZero():
+				first = time.Now()
+				_ = cmd.Process.Signal(syscall.SIGTERM) // fails where it has ended
+			case time.Since(first) > 2*time.Second && (s == os.Interrupt || s == syscall.SIGTERM):
+				_ = cmd.Process.Kill()
+				err := <-done
+				signal.Reset(s)
+				_ = syscall.Kill(os.Getpid(), s.(syscall.Signal))
+				return err
+			}
+		}
+	}
 }

@@ -15,6 +15,7 @@ type Config struct {
 	// Text to train on: a file, a directory or a glob pattern (** for any number of directories), or a list of them. Required. The ending of a name says
 	// how a file is read: .jsonl, .ndjson or .json (a JSON object a line), .csv and .tsv (with a header), .parquet, anything else as plain UTF-8 text;
 	// .gz, .zst, .bz2 or .xz behind it, how it is compressed. A directory stands for the files directly in it whose endings are .txt or one of these, .json apart.
+	// A directory that ddprun prepare has printed may be named too, without its text. ddprun prepare also takes -, standard input.
 	Data Strings `json:"data" cfg:"path"`
 	// What one document of a plain text is: the whole file, a paragraph (blank lines between), or a line. In other formats it is a record.
 	TextUnit string `json:"text_unit" enum:"file|paragraph|line"`
@@ -31,6 +32,11 @@ type Config struct {
 	EvalData EvalData `json:"eval_data" cfg:"null,path,resume"`
 	// What happens to text that is not UTF-8, and to NULs: strict stops with the file and place, replace puts U+FFFD there.
 	EncodingErrors string `json:"encoding_errors" enum:"strict|replace"`
+	// What becomes of a bad record, such as a JSON line without the field, a damaged archive or a document that is too long: stop ends with its file, place and
+	// reason; skip passes it over (with the rest of the file where that cannot be read) and counts it by reason. A full or failing disk always stops. (A name of ddprun.)
+	OnError string `json:"on_error" enum:"stop|skip" cfg:"resume"`
+	// Largest document in bytes, or record that holds one. A larger one is a bad record. Preparing needs about 100 times as much memory for one. (A name of ddprun.)
+	MaxDocumentBytes int64 `json:"max_document_bytes"`
 	// Directory that keeps the token shards made from the text. Default: .ddprun/shards in output_dir.
 	ShardsDir string `json:"shards_dir" cfg:"null,path,resume"`
 	// Order of the samples: permuted anew each epoch, or as they stand in the text.
@@ -232,6 +238,8 @@ func Default() *Config {
 		TextField:                 "text",
 		SampleUnit:                "window",
 		EncodingErrors:            "strict",
+		OnError:                   "stop",
+		MaxDocumentBytes:          16 << 20,
 		DataOrder:                 "shuffled",
 		Objective:                 "mlm",
 		NSPNegatives:              "other_document",

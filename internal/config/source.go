@@ -44,5 +44,8 @@ func fromText(key, text, name string) entry {
 	case node == nil:
 		node = &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null"}
 	}
+	if text == "-" { // standard input, which YAML takes for a list of nothing
+		node = &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text, Line: 1, Column: 1}
+	}
 	return entry{key: key, where: node, value: node, raw: text, src: source{name: name}}
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -121,6 +122,7 @@ func (c *Config) checkRequired(k *checker) {
 	k.want(len(c.Data) > 0, "data", "is required: the text files to train on")
 	k.want(!slices.Contains(c.Data, ""), "data", "holds an empty path")
 	k.want(c.TextField != "", "text_field", "is empty; it names the field that holds the text")
+	k.want(c.MaxDocumentBytes >= 1 && c.MaxDocumentBytes <= math.MaxUint32, "max_document_bytes", "must be at least 1 and below 2^32, got %d", c.MaxDocumentBytes)
 	seen := map[string]bool{}
 	for _, set := range c.EvalData {
 		key := "eval_data"
