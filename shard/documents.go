@@ -167,7 +167,7 @@ func (d *docReader) open() error {
 		}
 		p := newParquetReader(d.file, d.file.Size(), d.path, d.source, d.opts.textField, d.opts.encodingErrors)
 		p.limit = limit
-		d.stream, d.replaced, d.close = p, &p.replaced, append(d.close, p)
+		d.stream, d.replaced = p, &p.replaced
 		return nil
 	}
 	r := d.raw

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"unicode/utf8"
 
@@ -24,22 +25,17 @@ type parquetReader struct {
 	raw    *rawReaderAt
 	file   *parquet.File
 	column int
-	group  int // of rows, the next one to open
-	check  pageCheck
-	pages  parquet.Pages
-	values parquet.ValueReader
-	page   parquet.Page
-	buf    [128]parquet.Value
-	ready  []parquet.Value // read and not handed on
-	row    int64           // of the next value, from 0
-	end    int64           // of the rows of the open group
-	bytes  int64           // of the column's text so far
+	pages  columnPages
+	group  int   // of rows, the next one to open
+	row    int64 // the next one, from 0
+	end    int64 // of the rows of the open group
+	bytes  int64 // of the column's text so far
 	failed error
 }
 
 func newParquetReader(r io.ReaderAt, size int64, path string, source int, field string, errs EncodingErrors) *parquetReader {
 	return &parquetReader{path: path, source: source, field: field, errs: errs, limit: maxDocumentBytes,
-		raw: &rawReaderAt{r: r, size: size}, check: pageCheck{limit: maxPageBytes}}
+		raw: &rawReaderAt{r: r, size: size}, pages: columnPages{limit: maxPageBytes}}
 }
 
 func (p *parquetReader) next() (document, error) {
@@ -51,26 +47,22 @@ func (p *parquetReader) next() (document, error) {
 			return document{}, p.fail(err)
 		}
 	}
-	for len(p.ready) == 0 {
-		if err := p.read(); err != nil {
-			return document{}, p.fail(err)
-		}
+	text, null, err := p.read()
+	if err != nil {
+		return document{}, p.fail(err)
 	}
-	value := p.ready[0]
-	p.ready = p.ready[1:]
 	p.row++
-	return p.document(value)
+	return p.document(text, null)
 }
 
-// document makes one of the value of the row before p.row.
-func (p *parquetReader) document(value parquet.Value) (document, error) {
+// document makes one of the row before p.row.
+func (p *parquetReader) document(text []byte, null bool) (document, error) {
 	doc := document{source: p.source, path: p.path, offset: p.bytes, line: p.row}
 	bad := &BadRecord{Path: p.path, Offset: -1, Line: p.row, GoesOn: true}
-	if value.IsNull() {
+	if null {
 		bad.Reason, bad.Detail = ReasonNoField, fmt.Sprintf("%q is null", p.field)
 		return document{}, bad
 	}
-	text := value.ByteArray()
 	doc.bytes = int64(len(text))
 	p.bytes += doc.bytes
 	switch {
@@ -93,7 +85,6 @@ func (p *parquetReader) document(value parquet.Value) (document, error) {
 
 // fail ends the open row group, and the source where no other follows.
 func (p *parquetReader) fail(err error) error {
-	p.closePages()
 	if err == io.EOF {
 		p.failed = err
 		return err
@@ -112,7 +103,7 @@ func (p *parquetReader) fail(err error) error {
 	bad.Path, bad.Offset = p.path, -1
 	if p.file != nil {
 		bad.Line = p.row + 1
-		bad.GoesOn = p.group < len(p.file.RowGroups())
+		bad.GoesOn = p.group < len(p.file.Metadata().RowGroups)
 		bad.Detail = fmt.Sprintf("rows %d to %d are lost", p.row+1, max(p.end, p.row+1))
 		p.row = p.end
 	}
@@ -147,7 +138,7 @@ func (p *parquetReader) open() (err error) {
 		return &BadRecord{Reason: ReasonNotString, Detail: fmt.Sprintf("the column %q is %s", p.field, what),
 			Hint: "set text_field to a column of strings"}
 	}
-	p.column, p.file = leaf.ColumnIndex, file
+	p.column, p.pages.depth, p.file = leaf.ColumnIndex, leaf.MaxDefinitionLevel, file
 	return nil
 }
 
@@ -204,86 +195,29 @@ func (p *parquetReader) checkFooter() error {
 	return nil
 }
 
-// read fills p.ready, or opens the next page or row group for it.
-func (p *parquetReader) read() (err error) {
+// read returns the next row's string, or io.EOF.
+func (p *parquetReader) read() (text []byte, null bool, err error) {
 	defer recoverCorrupt(&err)
-	if p.values != nil {
-		n, err := p.values.ReadValues(p.buf[:])
-		p.ready = p.buf[:n]
-		if err == io.EOF {
-			p.values = nil
-			return nil
+	for p.row == p.end {
+		if err := p.openGroup(); err != nil {
+			return nil, false, err
 		}
-		return err
 	}
-	if p.pages != nil {
-		p.releasePage()
-		if err := p.check.page(); err != nil {
-			return err
-		}
-		page, err := p.pages.ReadPage()
-		if err == io.EOF {
-			p.closePages()
-			if p.row != p.end {
-				return io.ErrUnexpectedEOF
-			}
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if left := p.end - p.row; page.NumValues() > left {
-			return fmt.Errorf("a page of %d rows, where %d are left", page.NumValues(), left)
-		}
-		p.page, p.values = page, page.Values()
-		return nil
-	}
-	return p.openGroup()
+	return p.pages.next()
 }
 
 func (p *parquetReader) openGroup() error {
-	groups := p.file.RowGroups()
+	groups := p.file.Metadata().RowGroups
 	if p.group == len(groups) {
 		return io.EOF
 	}
 	group := groups[p.group]
 	p.group++
-	rows := group.NumRows()
-	if rows < 0 {
-		return fmt.Errorf("a row group of %d rows", rows)
+	if group.NumRows < 0 || group.NumRows > math.MaxInt64-p.row || p.column >= len(group.Columns) {
+		return fmt.Errorf("a group of %d rows and %d columns", group.NumRows, len(group.Columns))
 	}
-	p.end = p.row + rows
-	if rows == 0 {
-		return nil
-	}
-	meta := p.file.Metadata().RowGroups[p.group-1].Columns[p.column].MetaData
-	if err := p.check.begin(p.raw, meta, rows); err != nil {
-		return err
-	}
-	p.pages = group.ColumnChunks()[p.column].Pages()
-	return nil
-}
-
-func (p *parquetReader) releasePage() {
-	if p.page != nil {
-		parquet.Release(p.page)
-		p.page = nil
-	}
-}
-
-func (p *parquetReader) closePages() {
-	p.values, p.ready = nil, nil
-	p.releasePage()
-	if p.pages != nil {
-		_ = p.pages.Close() // gives back buffers
-		p.pages = nil
-	}
-}
-
-// Close lets go of what is held; the file stays open.
-func (p *parquetReader) Close() error {
-	p.closePages()
-	return nil
+	p.end = p.row + group.NumRows
+	return p.pages.begin(p.raw, group.Columns[p.column].MetaData, group.NumRows)
 }
 
 // rawReaderAt remembers an error of reading the file, which is none of its content's.
@@ -294,6 +228,9 @@ type rawReaderAt struct {
 }
 
 func (r *rawReaderAt) ReadAt(b []byte, at int64) (int, error) {
+	if at < 0 { // a damaged file says so; the operating system is not to be asked
+		return 0, fmt.Errorf("a place at byte %d", at)
+	}
 	n, err := r.r.ReadAt(b, at)
 	if err != nil && err != io.EOF {
 		r.failed = err
