@@ -7,6 +7,7 @@
 //	sources    --Prepare--> <dir>/<digest>/{index.json, shard-*.bin}
 //	           --Open-----> Corpus            memory-mapped, a shard on first use
 //	           --Samples--> Samples           windows, sentences, documents or pairs; random access
+//	           --NewDataset-> Dataset         streams mixed by weights: the numbers of an epoch
 //	           --Order----> sample numbers    (epoch, step, lane) -> a micro-batch
 //
 // Shards hold the text's structure (documents, sentences, words) and never the

@@ -83,6 +83,18 @@ func samplesOf(t testing.TB, c *Corpus, cfg SampleConfig) *Samples {
 	return s
 }
 
+// oneStream is the samples alone.
+func oneStream(t testing.TB, s *Samples) *Dataset { return datasetOf(t, 1, Stream{Samples: s}) }
+
+func datasetOf(t testing.TB, seed uint64, streams ...Stream) *Dataset {
+	t.Helper()
+	d, err := NewDataset(seed, streams...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
 // wantError fails unless err says every one of words.
 func wantError(t testing.TB, err error, words ...string) {
 	t.Helper()

@@ -37,15 +37,8 @@ type OrderConfig struct {
 type Order struct {
 	cfg       OrderConfig
 	blockSize int64
-	blocks    atomic.Pointer[epochBlocks]
+	blocks    atomic.Pointer[epochSequence] // of the epoch that was used last
 	lanes     []laneWindow
-}
-
-// epochBlocks is the permutation of the blocks in the epoch that was used last.
-type epochBlocks struct {
-	epoch int64
-	order *permutation
-	short int64 // slot that the corpus's last block, which may be shorter, comes to
 }
 
 // laneWindow is the window of a lane that was used last.
@@ -137,8 +130,7 @@ func (o *Order) sampleAt(epoch, position int64) int64 {
 	if !o.cfg.Shuffle {
 		return position
 	}
-	var one [1]int64
-	return o.appendSequence(one[:0], epoch, position, 1)[0]
+	return o.sequence(epoch).at(position)
 }
 
 // fillWindow sets the cache to a window of a lane: length positions of the epoch's
@@ -148,48 +140,19 @@ func (o *Order) fillWindow(cache *laneWindow, epoch int64, lane int, window, sta
 		return
 	}
 	cache.filled, cache.epoch, cache.window = true, epoch, window
-	cache.samples = o.appendSequence(cache.samples[:0], epoch, start, length)
+	cache.samples = o.sequence(epoch).append(cache.samples[:0], start, length)
 	shuffle(stream(purposeWindow, o.cfg.Seed, uint64(epoch), uint32(lane), uint64(window)), cache.samples)
 }
 
-// appendSequence appends the samples at positions [start, start+length) of the epoch's
-// permuted sequence of blocks. Its slots hold one block each, of blockSize samples
-// but for the short one.
-func (o *Order) appendSequence(dst []int64, epoch, start, length int64) []int64 {
-	blocks := o.epochBlocks(epoch)
-	missing := o.blockCount()*o.blockSize - o.cfg.Samples // from the last block
-	for end := start + length; start < end; {
-		// What lies behind the short slot lies where it would if that were whole.
-		at := start
-		if at >= (blocks.short+1)*o.blockSize-missing {
-			at += missing
-		}
-		slot, offset := at/o.blockSize, at%o.blockSize
-		size := o.blockSize
-		if slot == blocks.short {
-			size -= missing
-		}
-		n := min(size-offset, end-start)
-		sample := blocks.order.at(slot)*o.blockSize + offset
-		for i := range n {
-			dst = append(dst, sample+i)
-		}
-		start += n
-	}
-	return dst
-}
-
-func (o *Order) epochBlocks(epoch int64) *epochBlocks {
+// sequence is the epoch's permuted sequence of blocks.
+func (o *Order) sequence(epoch int64) *blockSequence {
 	if b := o.blocks.Load(); b != nil && b.epoch == epoch {
-		return b
+		return b.blockSequence
 	}
-	order := newPermutation(o.blockCount(), o.cfg.Seed, uint64(epoch))
-	b := &epochBlocks{epoch: epoch, order: order, short: order.inverse(o.blockCount() - 1)}
+	b := &epochSequence{epoch, newBlockSequence(o.cfg.Samples, o.blockSize, stream(purposeBlocks, o.cfg.Seed, uint64(epoch), 0, 0))}
 	o.blocks.Store(b)
-	return b
+	return b.blockSequence
 }
-
-func (o *Order) blockCount() int64 { return ceilDiv(o.cfg.Samples, o.blockSize) }
 
 // AssignLanes returns the lanes [first, end) that a rank holds: contiguous, in numbers
 // that differ by at most one. Ranks beyond the number of lanes hold none.

@@ -217,7 +217,7 @@ func TestSequence(t *testing.T) {
 	for _, samples := range []int64{5, 16384, 16385, 40000, 50001} {
 		o := newOrder(t, OrderConfig{Samples: samples, Lanes: 1, BatchSize: 1, Seed: 9, Shuffle: true})
 		for epoch := range int64(4) {
-			p := newPermutation(ceilDiv(samples, o.blockSize), 9, uint64(epoch))
+			p := newPermutation(ceilDiv(samples, o.blockSize), stream(purposeBlocks, 9, uint64(epoch), 0, 0))
 			var want []int64
 			for slot := range int64(p.n) {
 				block := p.at(slot)
@@ -229,7 +229,7 @@ func TestSequence(t *testing.T) {
 			r := rand.New(rand.NewPCG(1, 1))
 			for int64(len(got)) < samples {
 				n := min(1+r.Int64N(5000), samples-int64(len(got)))
-				got = o.appendSequence(got, epoch, int64(len(got)), n)
+				got = o.sequence(epoch).append(got, int64(len(got)), n)
 			}
 			if !reflect.DeepEqual(got, want) {
 				t.Fatalf("%d samples, epoch %d: another sequence", samples, epoch)

@@ -74,19 +74,6 @@ func (s *Samples) fillNext(file *shardFile, sentence int64, out *Sample) (err er
 	return err
 }
 
-// FillNext replaces out's second sentence by that of pair i.
-func (s *Samples) FillNext(i int64, out *Sample) error {
-	file, start, _, err := s.locate(i)
-	if err != nil {
-		return err
-	}
-	second, err := s.second(file, start)
-	if err != nil {
-		return err
-	}
-	return s.fillNext(file, second, out)
-}
-
 // Pool is a part of an order: the samples that one of them finds others in. Its zero value is empty.
 type Pool struct {
 	order         *Order // nil: the corpus's own order, of samples samples
@@ -108,101 +95,6 @@ func (p Pool) total() int64 {
 		return p.samples
 	}
 	return p.order.cfg.Samples
-}
-
-// negativeTries is how often Negative draws before it looks at every sample of the pool.
-const negativeTries = 32
-
-// Negative returns the pair whose second sentence stands in for the random one of pair i, for [Samples.FillNext]: draw chooses it uniformly in
-// the pool. That a random sentence is always somebody's second one keeps a model from telling it by its kind: the first sentence of a document
-// is nobody's continuation. It comes from another document unless anyDocument, and is never a sentence of pair i itself. Where the pool has none,
-// it is the first that follows the pool in the order. It is a function of its arguments alone. The caller knows by CheckNegatives that there is one.
-func (s *Samples) Negative(p Pool, i int64, draw uint64, anyDocument bool) (int64, error) {
-	mine, err := s.place(i)
-	if err != nil {
-		return 0, err
-	}
-	random := draw
-	for range negativeTries {
-		j := p.at(int64(randomBelow(&random, uint64(p.length))))
-		if ok, err := s.apart(mine, i, j, anyDocument); ok || err != nil {
-			return j, err
-		}
-	}
-	var fit []int64
-	for k := range p.length {
-		j := p.at(k)
-		ok, err := s.apart(mine, i, j, anyDocument)
-		if err != nil {
-			return 0, err
-		}
-		if ok {
-			fit = append(fit, j)
-		}
-	}
-	if len(fit) > 0 {
-		return fit[randomBelow(&random, uint64(len(fit)))], nil
-	}
-	for k := p.length; k < p.total(); k++ {
-		j := p.at(k)
-		if ok, err := s.apart(mine, i, j, anyDocument); ok || err != nil {
-			return j, err
-		}
-	}
-	return 0, fmt.Errorf("shard: pair %d: the corpus has no sentence for a random pair", i)
-}
-
-// CheckNegatives is an error where some pair would find no random sentence.
-func (s *Samples) CheckNegatives(anyDocument bool) error {
-	if anyDocument {
-		if s.Len() < 4 { // of three pairs in a row, the middle one has two that share a sentence with it
-			return fmt.Errorf("shard: %d pairs of sentences are too few to draw a random sentence from; it takes 4", s.Len())
-		}
-		return nil
-	}
-	first, err := s.place(0)
-	if err != nil {
-		return err
-	}
-	last, err := s.place(s.Len() - 1)
-	if err != nil {
-		return err
-	}
-	if first == last {
-		return fmt.Errorf("shard: all pairs of sentences are of one document, so none has a random sentence of another: " +
-			"set text_unit (paragraph, line) for smaller documents, or nsp_negatives: any")
-	}
-	return nil
-}
-
-// place is the document that a sample lies in.
-type place struct {
-	shard    int
-	document int64
-}
-
-func (s *Samples) place(i int64) (p place, err error) {
-	file, start, _, err := s.locate(i)
-	if err != nil {
-		return place{}, err
-	}
-	defer faultError(file.path, debug.SetPanicOnFault(true), &err)
-	return place{file.number, file.documentAt(start)}, nil
-}
-
-// apart tells whether pair j's second sentence may be the random one of pair i, which lies at mine.
-func (s *Samples) apart(mine place, i, j int64, anyDocument bool) (bool, error) {
-	if j == i {
-		return false, nil
-	}
-	theirs, err := s.place(j)
-	if err != nil {
-		return false, err
-	}
-	if theirs != mine {
-		return true, nil
-	}
-	return anyDocument && j != i-1, nil // in one document, the second sentence of pair i-1 is the first of i
 }
 
 // randomBelow returns a number in [0, n), each as likely, from the sequence that state goes through (splitmix64, Steele et al. 2014).

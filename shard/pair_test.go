@@ -159,7 +159,7 @@ func TestPool(t *testing.T) {
 func TestNegativeIsUniform(t *testing.T) {
 	_, corpus := corpusOf(t, story(4, 9, 3, 6, 2, 5, 8), nil)
 	s := samplesOf(t, corpus, SampleConfig{Unit: Pair, MaxTokens: 20})
-	docs := documents(t, s)
+	docs, set := documents(t, s), oneStream(t, s)
 	o, err := NewEvalOrder(s.Len(), 4)
 	if err != nil {
 		t.Fatal(err)
@@ -168,11 +168,11 @@ func TestNegativeIsUniform(t *testing.T) {
 		const i, draws = 5, 100000
 		counts := make([]float64, s.Len())
 		for draw := range uint64(draws) {
-			j, err := s.Negative(o.Pool(i), i, draw*0x9e3779b97f4a7c15, anyDocument)
+			j, err := set.Negative(o.Pool(i), 0, i, draw*0x9e3779b97f4a7c15, anyDocument)
 			if err != nil {
 				t.Fatal(err)
 			}
-			counts[j]++
+			counts[j.Sample]++
 		}
 		fit := 0
 		for j := range counts {
@@ -202,7 +202,7 @@ func TestNegativeIsUniform(t *testing.T) {
 func TestNegativeInTheOrder(t *testing.T) {
 	_, corpus := corpusOf(t, story(200, 30, 2, 180), nil)
 	s := samplesOf(t, corpus, SampleConfig{Unit: Pair, MaxTokens: 20})
-	docs := documents(t, s)
+	docs, set := documents(t, s), oneStream(t, s)
 	outside := 0
 	for _, shuffle := range []bool{true, false} {
 		order := func() *Order {
@@ -216,10 +216,11 @@ func TestNegativeInTheOrder(t *testing.T) {
 		for epoch := range int64(3) {
 			pools(t, one, epoch, func(i int64, p Pool) {
 				draw := uint64(i) * 77777
-				j, err := s.Negative(p, i, draw, false)
+				ref, err := set.Negative(p, epoch, i, draw, false)
 				if err != nil {
 					t.Fatal(err)
 				}
+				j := ref.Sample
 				if docs[j] == docs[i] {
 					t.Fatalf("pair %d got pair %d of its document", i, j)
 				}
@@ -236,7 +237,7 @@ func TestNegativeInTheOrder(t *testing.T) {
 					}
 				}
 				p.order = other
-				if again, _ := s.Negative(p, i, draw, false); again != j {
+				if again, _ := set.Negative(p, epoch, i, draw, false); again != ref {
 					t.Fatalf("pair %d: %d and %d", i, j, again)
 				}
 			})
@@ -258,7 +259,7 @@ func TestFillNext(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := slices.Clone(a.Tokens)
-	if err := s.FillNext(7, &a); err != nil || !slices.Equal(a.Tokens, first) || !slices.Equal(a.Next, b.Next) || !slices.Equal(a.NextWordStart, b.NextWordStart) {
+	if err := oneStream(t, s).FillNext(Ref{0, 7}, &a); err != nil || !slices.Equal(a.Tokens, first) || !slices.Equal(a.Next, b.Next) || !slices.Equal(a.NextWordStart, b.NextWordStart) {
 		t.Errorf("got %+v (%v), want the sentence of %+v", a, err, b)
 	}
 }
@@ -279,7 +280,7 @@ func TestCheckNegatives(t *testing.T) {
 	} {
 		_, corpus := corpusOf(t, story(c.sentences...), nil)
 		s := samplesOf(t, corpus, SampleConfig{Unit: Pair, MaxTokens: 20})
-		err := s.CheckNegatives(c.anyDocument)
+		err := oneStream(t, s).CheckNegatives(c.anyDocument)
 		if c.want != "" {
 			wantError(t, err, c.want)
 			continue
@@ -293,7 +294,7 @@ func TestCheckNegatives(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range s.Len() {
-			if _, err := s.Negative(o.Pool(i), i, 3, c.anyDocument); err != nil {
+			if _, err := oneStream(t, s).Negative(o.Pool(i), 0, i, 3, c.anyDocument); err != nil {
 				t.Errorf("%v: %v", c.sentences, err)
 			}
 		}

@@ -23,6 +23,7 @@ type permutation struct {
 const (
 	purposeBlocks = "blck"
 	purposeWindow = "wind"
+	purposeExtra  = "extr"
 )
 
 // stream is the generator of one purpose: a ChaCha8, whose output Go specifies, keyed
@@ -37,8 +38,7 @@ func stream(purpose string, seed, epoch uint64, lane uint32, window uint64) *ran
 	return rand.NewChaCha8(key)
 }
 
-func newPermutation(n int64, seed, epoch uint64) *permutation {
-	source := stream(purposeBlocks, seed, epoch, 0, 0)
+func newPermutation(n int64, source *rand.ChaCha8) *permutation {
 	p := &permutation{n: uint64(n)}
 	for r := range rounds {
 		p.key[r] = below(source, p.n)
@@ -74,6 +74,53 @@ func (p *permutation) round(r int, x uint64) uint64 {
 		return partner
 	}
 	return x
+}
+
+// blockSequence is n samples in blocks of blockSize, of which the last may be shorter, in permuted order. Its slots hold one block each.
+type blockSequence struct {
+	n, blockSize int64
+	order        *permutation
+	short        int64 // slot that the last block comes to
+}
+
+func newBlockSequence(n, blockSize int64, source *rand.ChaCha8) *blockSequence {
+	blocks := ceilDiv(n, blockSize)
+	order := newPermutation(blocks, source)
+	return &blockSequence{n: n, blockSize: blockSize, order: order, short: order.inverse(blocks - 1)}
+}
+
+// append appends the samples at positions [start, start+length) to dst.
+func (b *blockSequence) append(dst []int64, start, length int64) []int64 {
+	for end := start + length; start < end; {
+		sample, left := b.locate(start)
+		n := min(left, end-start)
+		for i := range n {
+			dst = append(dst, sample+i)
+		}
+		start += n
+	}
+	return dst
+}
+
+// at returns the sample at a position.
+func (b *blockSequence) at(position int64) int64 {
+	sample, _ := b.locate(position)
+	return sample
+}
+
+// locate returns the sample at a position and how many follow it in its block, itself included.
+func (b *blockSequence) locate(at int64) (sample, left int64) {
+	missing := int64(b.order.n)*b.blockSize - b.n // from the last block
+	// What lies behind the short slot lies where it would if that were whole.
+	if at >= (b.short+1)*b.blockSize-missing {
+		at += missing
+	}
+	slot, offset := at/b.blockSize, at%b.blockSize
+	left = b.blockSize - offset
+	if slot == b.short {
+		left -= missing
+	}
+	return b.order.at(slot)*b.blockSize + offset, left
 }
 
 // mix is the finalizer of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom

@@ -7,7 +7,7 @@ import (
 
 func checkBijection(t *testing.T, n int64, seed, epoch uint64) {
 	t.Helper()
-	p := newPermutation(n, seed, epoch)
+	p := newPermutation(n, stream(purposeBlocks, seed, epoch, 0, 0))
 	seen := make([]bool, n)
 	for x := range n {
 		y := p.at(x)
@@ -32,7 +32,7 @@ func TestPermutationIsABijection(t *testing.T) {
 	// Too large to list: each image leads back, within the range.
 	for range 200 {
 		n := 1 + r.Int64N(1<<48)
-		p := newPermutation(n, r.Uint64(), 0)
+		p := newPermutation(n, stream(purposeBlocks, r.Uint64(), 0, 0, 0))
 		for range 10 {
 			x := r.Int64N(n)
 			if y := p.at(x); y < 0 || y >= n || p.inverse(y) != x {
@@ -49,11 +49,11 @@ func TestPermutationIsUniform(t *testing.T) {
 	var at [n][n]float64
 	orders := map[[4]int64]float64{}
 	for seed := range uint64(keys) {
-		p := newPermutation(n, seed, 0)
+		p := newPermutation(n, stream(purposeBlocks, seed, 0, 0, 0))
 		for x := range int64(n) {
 			at[x][p.at(x)]++
 		}
-		q := newPermutation(4, seed, 1)
+		q := newPermutation(4, stream(purposeBlocks, seed, 1, 0, 0))
 		orders[[4]int64{q.at(0), q.at(1), q.at(2), q.at(3)}]++
 	}
 	chi := 0.0

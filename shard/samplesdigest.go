@@ -2,6 +2,8 @@ package shard
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 )
 
@@ -35,4 +37,26 @@ func SamplesDigest(prepare PrepareConfig, samples SampleConfig) (string, error) 
 		x = &index{TokenizerDigest: prepare.Encoder.Digest(), VocabSize: prepare.Encoder.VocabSize(), Options: opts, Sources: sources}
 	}
 	return fmt.Sprintf("%x", samples.digest(fmt.Sprintf("%x", x.contentDigest()))), nil
+}
+
+// StreamDigest is what a stream adds to the digest of a [Dataset].
+type StreamDigest struct {
+	Samples       string // Samples.Digest
+	Weight, Share float64
+}
+
+// DatasetDigest is the Digest of the Dataset of these streams. One stream of weight 1 is its samples.
+func DatasetDigest(seed uint64, streams ...StreamDigest) string {
+	for i, s := range streams {
+		if s.Weight == 0 || s.Share > 0 {
+			streams[i].Weight = 1
+		}
+	}
+	if len(streams) == 1 && (streams[0].Weight == 1 || streams[0].Share > 0) {
+		return streams[0].Samples
+	}
+	h := sha256.New()
+	// Encoding strings and finite numbers into a hash cannot fail.
+	_ = json.NewEncoder(h).Encode([]any{"ddprun dataset", 1, seed, streams})
+	return fmt.Sprintf("%x", h.Sum(nil))
 }

@@ -62,11 +62,19 @@ func check(ctx context.Context, c *config.Config, nproc int, dry bool, stderr io
 		return err
 	}
 	lanes, err := train.CheckStart(c, nproc, func() (string, error) {
-		prepare, err := t.prepareConfig(c, shardsDir(c), c.Data)
-		if err != nil {
-			return "", err
+		var streams []shard.StreamDigest
+		for _, s := range c.Data {
+			prepare, err := t.prepareConfig(c, shardsDir(c), s.Paths)
+			if err != nil {
+				return "", err
+			}
+			samples, err := shard.SamplesDigest(prepare, t.sampleConfig(c))
+			if err != nil {
+				return "", err
+			}
+			streams = append(streams, shard.StreamDigest{Samples: samples, Weight: s.Weight, Share: s.Share})
 		}
-		return shard.SamplesDigest(prepare, t.sampleConfig(c))
+		return shard.DatasetDigest(uint64(c.DataSeed), streams...), nil
 	})
 	if err != nil {
 		return err

@@ -202,7 +202,7 @@ func (t *text) sampleConfig(c *config.Config) shard.SampleConfig {
 
 // corpora are the samples of a run.
 type corpora struct {
-	train   *shard.Samples
+	train   *shard.Dataset
 	eval    []train.EvalSet
 	closers []func() error
 	made    []string // shards that were not there before, and are small
@@ -254,12 +254,12 @@ func (t *text) withCorpora(cmd *cobra.Command, c *config.Config, rank int, f fun
 // openCorpora prepares and opens the text of a run. The caller closes what it gets, also after an error.
 func (t *text) openCorpora(ctx context.Context, c *config.Config, shardsDir string, stderr io.Writer, log zerolog.Logger) (*corpora, error) {
 	d := &corpora{}
-	open := func(name string, paths []string) (*shard.Samples, error) {
-		samples, err := t.openCorpus(ctx, c, d, shardsDir, name, paths, stderr, log)
+	open := func(name string, data config.Data) (*shard.Dataset, error) {
+		set, err := t.openDataset(ctx, c, d, shardsDir, name, data, stderr, log)
 		if err != nil && ctx.Err() == nil && !isStorageError(err) {
 			err = inputError{err}
 		}
-		return samples, err
+		return set, err
 	}
 	var err error
 	if d.train, err = open("data", c.Data); err != nil {
@@ -270,13 +270,36 @@ func (t *text) openCorpora(ctx context.Context, c *config.Config, shardsDir stri
 		if set.Name != "" {
 			name += "." + set.Name
 		}
-		samples, err := open(name, set.Paths)
+		samples, err := open(name, config.DataOf(set.Paths...))
 		if err != nil {
 			return d, err
 		}
 		d.eval = append(d.eval, train.EvalSet{Name: set.Name, Samples: samples})
 	}
 	return d, nil
+}
+
+// openDataset prepares and opens the streams of text.
+func (t *text) openDataset(ctx context.Context, c *config.Config, d *corpora, shardsDir, name string, data config.Data, stderr io.Writer, log zerolog.Logger) (*shard.Dataset, error) {
+	var streams []shard.Stream
+	for _, s := range data {
+		of := name
+		if s.Name != "" {
+			of += "." + s.Name
+		}
+		samples, err := t.openCorpus(ctx, c, d, shardsDir, of, s.Paths, stderr, log)
+		if err != nil {
+			return nil, err
+		}
+		streams = append(streams, shard.Stream{Name: s.Title(), Samples: samples, Weight: s.Weight, Share: s.Share})
+	}
+	set, err := shard.NewDataset(uint64(c.DataSeed), streams...)
+	if err == nil && c.RandomSentences() {
+		if err = set.CheckNegatives(c.NSPNegatives == "any"); err != nil {
+			err = fmt.Errorf("text %s: %w", strings.Join(data.Paths(), ", "), err)
+		}
+	}
+	return set, err
 }
 
 // openCorpus prepares the text at paths, where that has not been done, and opens its samples, which d owns. One process of a node
@@ -320,11 +343,6 @@ func (t *text) openCorpus(ctx context.Context, c *config.Config, d *corpora, sha
 	d.closers = append(d.closers, samples.Close)
 	if r := samples.Report(); r.LeftOut > 0 && !r.Reused {
 		log.Info().Int64("samples", r.LeftOut).Msg("left out: no token but special ones")
-	}
-	if c.RandomSentences() {
-		if err := samples.CheckNegatives(c.NSPNegatives == "any"); err != nil {
-			return nil, fmt.Errorf("text %s: %w", strings.Join(paths, ", "), err)
-		}
 	}
 	return samples, nil
 }

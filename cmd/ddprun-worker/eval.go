@@ -64,7 +64,7 @@ func runEval(cmd *cobra.Command, model string, o evalOptions) error {
 	if err != nil {
 		return inputError{err}
 	}
-	c.Data = o.data
+	c.Data = config.DataOf(o.data...)
 	return withCorpora(cmd, c, 1, func(t *text, data *corpora) error {
 		job := &train.Job{Config: c, World: 1, Threads: o.threads, Objectives: t.objectives, Eval: []train.EvalSet{{Samples: data.train}},
 			Log: newLogger(cmd.ErrOrStderr(), c, 0)}

@@ -63,14 +63,14 @@ func runInspect(cmd *cobra.Command, path string, o inspectOptions) error {
 	return withCorpora(cmd, c, 0, func(t *text, data *corpora) error {
 		job := &train.Job{Config: c, World: 1, Train: data.train, Objectives: t.objectives}
 		return train.Inspect(job, lanes, o.epoch, o.samples, func(index int64, objective string, b *objectives.Batch) error {
-			return t.show(cmd.OutOrStdout(), data.train, index, objective, b)
+			return t.show(cmd.OutOrStdout(), data.train, o.epoch, index, objective, b)
 		})
 	})
 }
 
 // show writes the one sample of a batch.
-func (t *text) show(w io.Writer, samples *shard.Samples, index int64, objective string, b *objectives.Batch) error {
-	origin, err := samples.Origin(index)
+func (t *text) show(w io.Writer, samples *shard.Dataset, epoch, index int64, objective string, b *objectives.Batch) error {
+	origin, err := samples.Origin(epoch, index)
 	if err != nil {
 		return err
 	}

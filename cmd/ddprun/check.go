@@ -37,7 +37,7 @@ func checkInput(loaded *config.Loaded) error {
 		}
 	}
 	note("model", checkModel(c.Model))
-	note("data", checkPaths(c.Data))
+	note("data", checkPaths(c.Data.Paths()))
 	for _, set := range c.EvalData {
 		note("eval_data", checkPaths(set.Paths))
 	}

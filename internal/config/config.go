@@ -16,7 +16,10 @@ type Config struct {
 	// how a file is read: .jsonl, .ndjson or .json (a JSON object a line), .csv and .tsv (with a header), .parquet, anything else as plain UTF-8 text;
 	// .gz, .zst, .bz2 or .xz behind it, how it is compressed. A directory stands for the files directly in it whose endings are .txt or one of these, .json apart.
 	// A directory that ddprun prepare has printed may be named too, without its text. ddprun prepare also takes -, standard input.
-	Data Strings `json:"data" cfg:"path"`
+	// Or streams of text that are mixed, a list of maps {path: P, name: N, weight: W}: an epoch takes each sample of a stream as often as its weight
+	// says (default 1, above 0; 1.5: once, and half of them, others in each epoch, once more). Or share: S in place of weight, in all of them: the stream's part of an
+	// epoch relative to the others', where an epoch has as many samples as all streams together.
+	Data Data `json:"data" cfg:"path"`
 	// What one document of a plain text is: the whole file, a paragraph (blank lines between), or a line. In other formats it is a record.
 	TextUnit string `json:"text_unit" enum:"file|paragraph|line"`
 	// Field of a JSON object, or column of a table, that holds a document's text. a.b is the field b in the field a. (A name of ddprun.)
@@ -220,6 +223,17 @@ type MixedObjective struct {
 
 // Strings is a list of strings that may be written as a single one.
 type Strings []string
+
+// Data is the streams of text that a run trains on, one at least.
+type Data []DataStream
+
+// DataStream is a part of the text, mixed with others by weight or by share.
+type DataStream struct {
+	Name   string   `json:"name"`
+	Paths  []string `json:"path"`
+	Weight float64  `json:"weight"`
+	Share  float64  `json:"share"` // above 0: in place of Weight
+}
 
 // EvalSet is a named set of held-out text. Name is empty for the set of an eval_data without names.
 type EvalSet struct {

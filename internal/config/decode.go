@@ -68,6 +68,8 @@ func (c *Config) decode(e entry) []error {
 	case *Strings:
 		list, err := decodeStrings(e, value)
 		*p, errs = list, asList(err)
+	case *Data:
+		*p, errs = decodeData(e, value)
 	case *EvalData:
 		*p, errs = decodeEvalData(e, value)
 	case *Mixture:
@@ -233,6 +235,11 @@ func decodeFields(e entry, n *yaml.Node, targets map[string]any) []error {
 			errs = append(errs, inner.errorf("ddprun knows %s here", strings.Join(slices.Sorted(maps.Keys(targets)), ", ")))
 			return
 		}
+		if list, isList := target.(*Strings); isList {
+			paths, err := decodeStrings(inner, resolve(value))
+			*list, errs = paths, append(errs, asList(err)...)
+			return
+		}
 		errs = append(errs, asList(decodeScalar(inner, resolve(value), reflect.ValueOf(target).Elem()))...)
 	})
 	return append(errs, more...)
@@ -259,6 +266,14 @@ func expandHome(e entry, paths any) error {
 		for i := range *p {
 			if err := expand(&(*p)[i]); err != nil {
 				return err
+			}
+		}
+	case *Data:
+		for _, stream := range *p {
+			for i := range stream.Paths {
+				if err := expand(&stream.Paths[i]); err != nil {
+					return err
+				}
 			}
 		}
 	case *EvalData:

@@ -114,6 +114,8 @@ func row(doc fieldDoc) string {
 	switch value.Interface().(type) {
 	case Strings:
 		values = "text or list"
+	case Data:
+		values = "text, list or list of maps"
 	case EvalData:
 		values = "text, list or map"
 	case LRSchedulerKwargs:

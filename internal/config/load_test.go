@@ -34,7 +34,7 @@ func mustLoad(t *testing.T, text string, sets, environ []string) *Loaded {
 func TestMinimalFileHasTheDefaults(t *testing.T) {
 	loaded := mustLoad(t, minimal, nil, nil)
 	want := Default()
-	want.Model, want.Data, want.OutputDir = "models/bert", Strings{"corpus/*.txt"}, "runs/first"
+	want.Model, want.Data, want.OutputDir = "models/bert", DataOf("corpus/*.txt"), "runs/first"
 	want.ShardsDir = filepath.Join("runs/first", ".ddprun", "shards")
 	want.DataSeed, want.EvalStrategy, want.EvalSteps = 42, "no", 500
 	if !reflect.DeepEqual(loaded.Config, want) {
@@ -69,8 +69,8 @@ warmup_steps: 0.1
 		c.MaxSteps != 1000 || !c.WholeWordMask || c.SaveTotalLimit != 0 || c.WarmupSteps != 0.1 {
 		t.Errorf("got %+v", c)
 	}
-	if want := (Strings{"a.txt", "/home/me/b.txt"}); !reflect.DeepEqual(c.Data, want) {
-		t.Errorf("data %q, want %q", c.Data, want)
+	if want := DataOf("a.txt", "/home/me/b.txt"); !reflect.DeepEqual(c.Data, want) {
+		t.Errorf("data %v, want %v", c.Data, want)
 	}
 	if want := (EvalData{{"domain", []string{"x.txt", "y.txt"}}, {"general", []string{"z.txt"}}}); !reflect.DeepEqual(c.EvalData, want) {
 		t.Errorf("eval_data %v, want %v", c.EvalData, want)
@@ -89,7 +89,7 @@ func TestLayersAndSources(t *testing.T) {
 		[]string{"PATH=/bin", "DDPRUN_CFG_SEED=2", "DDPRUN_CFG_MAX_STEPS=2", "DDPRUN_CFG_MODEL=a: b", "DDPRUN_CFG_WARMUP_RATIO=0.5"})
 	c := loaded.Config
 	if c.Seed != 4 || c.MaxSteps != 2 || c.SaveSteps != 1 || c.EvalSeed != 0 || c.OutputDir != "2024" || c.Device != "cpu" || c.Model != "a: b" ||
-		c.WarmupSteps != 0.5 || !reflect.DeepEqual(c.Data, Strings{"a", "b"}) {
+		c.WarmupSteps != 0.5 || !reflect.DeepEqual(c.Data, DataOf("a", "b")) {
 		t.Errorf("got %+v", c)
 	}
 	for key, want := range map[string]string{

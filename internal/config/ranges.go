@@ -12,6 +12,7 @@ const (
 	maxSteps          = 1 << 40
 	maxSize           = 1 << 30
 	maxTimeoutSeconds = 365 * 24 * 3600
+	maxWeight         = 1 << 20 // of a stream
 )
 
 // checker collects problems.

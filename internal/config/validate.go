@@ -119,8 +119,7 @@ var setName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
 func (c *Config) checkRequired(k *checker) {
 	k.want(c.Model != "", "model", "is required: the directory of a pretrained model")
 	k.want(c.OutputDir != "", "output_dir", "is required: the directory for checkpoints, logs and the final model")
-	k.want(len(c.Data) > 0, "data", "is required: the text files to train on")
-	k.want(!slices.Contains(c.Data, ""), "data", "holds an empty path")
+	c.checkData(k)
 	k.want(c.TextField != "", "text_field", "is empty; it names the field that holds the text")
 	k.want(c.MaxDocumentBytes >= 1 && c.MaxDocumentBytes <= math.MaxUint32, "max_document_bytes", "must be at least 1 and below 2^32, got %d", c.MaxDocumentBytes)
 	seen := map[string]bool{}
@@ -135,7 +134,7 @@ func (c *Config) checkRequired(k *checker) {
 		k.want(len(set.Paths) > 0 && !slices.Contains(set.Paths, ""), "eval_data", "%s holds an empty path or none", key)
 	}
 	for _, path := range []struct{ key, text string }{{"model", c.Model}, {"output_dir", c.OutputDir},
-		{"data", strings.Join(c.Data, "")}, {"text_field", c.TextField}, {"eval_data", fmt.Sprint(c.EvalData)}, {"shards_dir", c.ShardsDir},
+		{"data", strings.Join(c.Data.Paths(), "")}, {"text_field", c.TextField}, {"eval_data", fmt.Sprint(c.EvalData)}, {"shards_dir", c.ShardsDir},
 		{"resume_from_checkpoint", c.ResumeFromCheckpoint}} {
 		k.want(!strings.ContainsRune(path.text, 0), path.key, "holds a NUL character, which no path has")
 		k.want(utf8.ValidString(path.text), path.key, "is not UTF-8 text, so checkpoints could not record it; rename or link the file")

@@ -161,7 +161,7 @@ func (r *rank) evaluateSet(set EvalSet, beat func()) ([]evalSums, error) {
 }
 
 // appendEvaluation appends the samples of an evaluation's micro-batch as one objective makes them.
-func (job *Job) appendEvaluation(b *objectives.Batch, part int, samples *shard.Samples, order *shard.EvalOrder, indices []int64, scratch *shard.Sample) error {
+func (job *Job) appendEvaluation(b *objectives.Batch, part int, samples *shard.Dataset, order *shard.EvalOrder, indices []int64, scratch *shard.Sample) error {
 	for _, index := range indices {
 		key := objectives.Key{Seed: uint64(job.Config.EvalSeed), Sample: uint64(index)}
 		if err := job.appendSample(b, job.Objectives.Parts[part], samples, order.Pool(index), index, scratch, key); err != nil {

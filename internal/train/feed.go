@@ -159,14 +159,14 @@ func (f *feed) fill(in *stepInput) error {
 	return nil
 }
 
-// appendSample reads sample index into scratch, with a random sentence out of pool where the objective wants one, and appends what the
+// appendSample reads sample index of the key's epoch into scratch, with a random sentence out of pool where the objective wants one, and appends what the
 // objective makes of it.
-func (job *Job) appendSample(b *objectives.Batch, objective objectives.Objective, samples *shard.Samples, pool shard.Pool, index int64, scratch *shard.Sample, key objectives.Key) error {
-	if err := samples.At(index, scratch); err != nil {
+func (job *Job) appendSample(b *objectives.Batch, objective objectives.Objective, samples *shard.Dataset, pool shard.Pool, index int64, scratch *shard.Sample, key objectives.Key) error {
+	if err := samples.At(int64(key.Epoch), index, scratch); err != nil {
 		return err
 	}
 	if negative, choice := objective.Draw(key); negative {
-		other, err := samples.Negative(pool, index, choice, job.Config.NSPNegatives == "any")
+		other, err := samples.Negative(pool, int64(key.Epoch), index, choice, job.Config.NSPNegatives == "any")
 		if err != nil {
 			return err
 		}

@@ -103,7 +103,7 @@ func (numbers) Encode(texts []string) ([]shard.Encoding, error) {
 }
 
 // someSamples are n samples of 2 to 31 tokens.
-func someSamples(t testing.TB, seed uint64, n int) *shard.Samples {
+func someSamples(t testing.TB, seed uint64, n int) *shard.Dataset {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 0))
 	var text strings.Builder
@@ -118,7 +118,7 @@ func someSamples(t testing.TB, seed uint64, n int) *shard.Samples {
 }
 
 // cut prepares a text and cuts it into samples.
-func cut(t testing.TB, text string, prepare shard.PrepareConfig, cfg shard.SampleConfig) *shard.Samples {
+func cut(t testing.TB, text string, prepare shard.PrepareConfig, cfg shard.SampleConfig) *shard.Dataset {
 	t.Helper()
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "text.txt"), text)
@@ -139,11 +139,15 @@ func cut(t testing.TB, text string, prepare shard.PrepareConfig, cfg shard.Sampl
 		samples.Close()
 		corpus.Close()
 	})
-	return samples
+	set, err := shard.NewDataset(1, shard.Stream{Samples: samples})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
 }
 
 // somePairs are n pairs of sentences of 1 to 30 tokens, in documents of 4 sentences.
-func somePairs(t testing.TB, seed uint64, n int) *shard.Samples {
+func somePairs(t testing.TB, seed uint64, n int) *shard.Dataset {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 0))
 	var text strings.Builder

@@ -6,7 +6,7 @@ import (
 )
 
 // Inspect makes the first n samples of an epoch (counted from 0) as training would with job's configuration and lanes, in the order of steps and lanes, and
-// gives each to f with its number in the corpus and its objective, alone in a batch that f borrows. It needs job's Config, Train and Objectives alone.
+// gives each to f with its number in the epoch and its objective, alone in a batch that f borrows. It needs job's Config, Train and Objectives alone.
 func Inspect(job *Job, lanes int, epoch int64, n int, f func(index int64, objective string, b *objectives.Batch) error) error {
 	p, err := newPlan(job.Config, job.Train.Len(), lanes)
 	if err != nil {

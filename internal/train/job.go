@@ -20,7 +20,7 @@ type Job struct {
 	Store                torch.Store // nil where World is 1
 	Host                 string      // this node's address, for the peers
 
-	Train      *shard.Samples
+	Train      *shard.Dataset
 	Eval       []EvalSet
 	Objectives *objectives.Mixture
 
@@ -33,7 +33,7 @@ type Job struct {
 // EvalSet is held-out text. Name is empty for the only one.
 type EvalSet struct {
 	Name    string
-	Samples *shard.Samples
+	Samples *shard.Dataset
 }
 
 // Phase is what a rank is doing.

@@ -55,6 +55,11 @@ func openOutput(ctx context.Context, r *rank, p *plan, start beginning) (*output
 		return nil, mark(ErrPermanent, err)
 	}
 	out.saver = newSaver(ctx, r, p, start.step)
+	for _, s := range r.job.Train.Streams() {
+		if len(r.job.Config.Data) > 1 || s.Samples != s.Epoch {
+			r.job.Log.Info().Str("stream", s.Name).Int64("samples", s.Samples).Int64("samples_per_epoch", s.Epoch).Msg("data")
+		}
+	}
 	r.job.Log.Info().Int64("samples", r.job.Train.Len()).Int64("steps", p.total).Int64("steps_per_epoch", p.stepsPerEpoch).
 		Int("ranks", r.job.World).Int("lanes", p.lanes).Int("batch", r.job.Config.PerDeviceTrainBatchSize).
 		Int("threads", r.job.Threads).Msg("training")

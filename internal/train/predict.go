@@ -86,7 +86,7 @@ func Evaluate(job *Job, watcher Watcher) (Evaluation, error) {
 // predictor sums up losses and right answers over micro-batches.
 type predictor struct {
 	r       *rank
-	samples *shard.Samples
+	samples *shard.Dataset
 	watcher Watcher
 	batch   objectives.Batch
 	sample  shard.Sample
@@ -158,7 +158,7 @@ func (e *predictor) compare(indices, got []int64, term int) error {
 			continue
 		}
 		if loaded != sample {
-			if err := e.samples.At(indices[sample], &e.sample); err != nil {
+			if err := e.samples.At(0, indices[sample], &e.sample); err != nil {
 				return err
 			}
 			loaded = sample

@@ -25,7 +25,7 @@ func TestPredictions(t *testing.T) {
 			t.Errorf("%v is told twice", at)
 		}
 		seen[at] = true
-		n, err := job.Train.Tokens(p.Sample)
+		n, err := job.Train.Tokens(0, p.Sample)
 		if err != nil || n != len(p.Tokens) || p.At < 0 || p.At >= n || p.Got >= 97 {
 			t.Errorf("sample %d of %d tokens: token %d of %d is %d, %v", p.Sample, n, p.At, len(p.Tokens), p.Got, err)
 		}

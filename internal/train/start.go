@@ -49,7 +49,7 @@ func resumable(c *config.Config, world int, samples string, ckpt *checkpoint.Che
 		}
 	}
 	if len(refused) == 0 && ckpt.State.ShardsDigest != samples {
-		refused = append(refused, "data: the text or the model's tokenizer has changed")
+		refused = append(refused, "data: the text, the weights of its streams or the model's tokenizer have changed")
 	}
 	if len(refused) > 0 {
 		return nil, fmt.Errorf("cannot go on from %s: %s; set the earlier values, choose another output_dir, or begin anew with "+

@@ -58,6 +58,8 @@ func TestCheckStart(t *testing.T) {
 	}{
 		{"keys", with(func(c *config.Config) { c.Seed, c.AdamBeta1 = 7, 0.8 }), 1, digest,
 			[]string{"checkpoint-2", "seed: 42 then, 7 now", "adam_beta1: 0.9 then, 0.8 now", "overwrite_output_dir: true"}},
+		{"weights", with(func(c *config.Config) { c.Data = config.Data{{Paths: []string{"text.txt"}, Weight: 2}} }), 1, digest,
+			[]string{"data: ", `"weight":2`, "cannot go on"}},
 		{"text", c, 1, func() (string, error) { return "other", nil }, []string{"checkpoint-2", "data", "changed"}},
 		{"text that cannot be read", c, 1, func() (string, error) { return "", os.ErrPermission }, []string{"permission denied"}},
 		{"ranks", c, 5, digest, []string{"5 ranks", "4 lanes"}},
