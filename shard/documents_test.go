@@ -196,7 +196,7 @@ func TestBadInput(t *testing.T) {
 		docs       []string
 		said       []string // of each bad record, in order
 	}{
-		{"no field.jsonl", "{\"txt\":\"a\",\"id\":1}\n{\"text\":\"b\"}\n", readOptions{}, []string{"b"}, []string{`no field at byte 0, line 1: "text" is not there; "txt", "id" are; set text_field`}},
+		{"no field.jsonl", "{\"txt\":\"a\",\"id\":1}\n{\"text\":\"b\"}\n", readOptions{}, []string{"b"}, []string{`no field at byte 0, line 1: "text" is not there, but "txt", "id"; set text_field`}},
 		{"null.jsonl", "{\"text\":null}\n{\"text\":\"b\"}\n", readOptions{}, []string{"b"}, []string{`no field at byte 0, line 1: "text" is null`}},
 		{"number.jsonl", "{\"text\":\"a\"}\n{\"text\":7}\n", readOptions{}, []string{"a"}, []string{`not a string at byte 13, line 2: "text" is a number`}},
 		{"bad.jsonl", "{\"text\":\"a\n{\"text\":\"b\"}\n", readOptions{}, []string{"b"}, []string{"bad JSON at byte 10, line 1: the line ends in the middle"}},
@@ -214,7 +214,7 @@ func TestBadInput(t *testing.T) {
 		{"few.csv", "a,text\n1,x\n2\n3,y,z\n4,w\n", readOptions{}, []string{"x", "w"},
 			[]string{"bad CSV at byte 11, line 3: 1 fields, where the header has 2", "bad CSV at byte 13, line 4: 3 fields"}},
 		{"quote.csv", "text\na\n\"b\nc\n", readOptions{}, []string{"a"}, []string{"bad CSV at byte 7, line 3: the quote of line 3 has no end"}},
-		{"header.csv", "a;b\n1;2\n", readOptions{}, nil, []string{`no field at byte 0, line 1: "text" is not there; "a;b" are; the first line names the columns`}},
+		{"header.csv", "a;b\n1;2\n", readOptions{}, nil, []string{`no field at byte 0, line 1: "text" is not there, but "a;b"; the first line names the columns`}},
 		{"twice.csv", "text,text\n1,2\n", readOptions{}, nil, []string{`bad CSV at byte 0, line 1: 2 columns are called "text"`}},
 		{"long.csv", "id,text\n1," + strings.Repeat("x", 200000) + "\n2,b\n", readOptions{maxDocumentBytes: 1000}, []string{"b"},
 			[]string{"too long at byte 8, line 2: the record is larger than 1000 bytes"}},
@@ -227,7 +227,7 @@ func TestBadInput(t *testing.T) {
 		{"utf16.txt", "\xff\xfea\x00b\x00", readOptions{}, nil, []string{"it is UTF-16; convert it (iconv -f UTF-16 -t UTF-8)"}},
 		{"empty.txt.xz", "", readOptions{}, nil, []string{"truncated archive at byte 0: the file is empty"}},
 		{"long.txt.zst", string(golden(t, "long.txt.zst")), readOptions{}, nil, []string{"needs too much memory at byte 0, line 1: its window is larger than 128 MiB; compress it again without --long"}},
-		{"x.parquet", string(parquetFile), readOptions{textField: "nothing"}, nil, []string{`no field: "nothing" is not there; "id", "text"`}},
+		{"x.parquet", string(parquetFile), readOptions{textField: "nothing"}, nil, []string{`no field: "nothing" is not there, but "id", "text"`}},
 		{"x.parquet", string(parquetFile), readOptions{textField: "id"}, nil, []string{`not a string: the column "id" is of type INT`}},
 		{"x.parquet", string(parquetFile), readOptions{textField: "list.list.element"}, nil, []string{`not a string: the column "list.list.element" is a list`}},
 		{"empty.txt", "", readOptions{}, nil, nil},

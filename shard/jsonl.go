@@ -88,7 +88,7 @@ func noField(field string, names []string) string {
 	for i := range quoted {
 		quoted[i] = fmt.Sprintf("%q", names[i])
 	}
-	return fmt.Sprintf("%q is not there; %s are", field, strings.Join(quoted, ", "))
+	return fmt.Sprintf("%q is not there, but %s", field, strings.Join(quoted, ", "))
 }
 
 // recordText is the text of a record as a plain text of the same bytes has it: lines end in "\n" alone, the last one without; a blank
