@@ -28,7 +28,7 @@ const (
 // What lies before it has been read and is whole.
 type BadRecord struct {
 	Path   string // of the source
-	Offset int64  // of what is bad, in the source's bytes after decompression; in those of the file in Parquet; -1: unknown
+	Offset int64  // of what is bad, in the source's bytes after decompression; -1: unknown, as in Parquet
 	Line   int64  // from 1; in Parquet the row; 0: unknown
 	Reason Reason
 	Detail string // what was found, or empty

@@ -47,7 +47,7 @@ func (c *csvReader) next() (document, error) {
 		bad.Hint = "a quote inside a quoted field is written twice"
 	case rec.end-rec.start > c.limit:
 		bad.Reason, bad.Detail = ReasonTooLong, fmt.Sprintf("the record is larger than %d bytes", c.limit)
-		bad.Hint = "a quote without an end makes one record of many"
+		bad.Hint = "raise max_document_bytes, or look for a quote without an end, which makes one record of many"
 	case rec.fields != c.columns:
 		bad.Reason, bad.Detail = ReasonBadCSV, fmt.Sprintf("%d fields, where the header has %d", rec.fields, c.columns)
 		bad.Hint = "a field with a separator or a line end in it is to be quoted"

@@ -142,8 +142,11 @@ func (d *docReader) nul(doc document, at int) error {
 	bad := &BadRecord{Path: d.path, Offset: doc.offset, Line: doc.line, Reason: ReasonNUL, GoesOn: true,
 		Detail: "in the document that begins at this byte",
 		Hint:   "take it out, or set encoding_errors: replace to read it as U+FFFD"}
-	if format, _ := formatOf(d.path); format == formatText {
+	switch format, _ := formatOf(d.path); format {
+	case formatText:
 		bad.Line += int64(strings.Count(doc.text[:at], "\n"))
+	case formatParquet:
+		bad.Offset, bad.Detail = -1, fmt.Sprintf("in %q", d.opts.textField)
 	}
 	return bad
 }

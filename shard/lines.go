@@ -27,6 +27,9 @@ func newLineReader(r io.Reader, path string, errs EncodingErrors) *lineReader {
 	return &lineReader{path: path, errs: errs, limit: maxDocumentBytes, r: bufio.NewReaderSize(r, readBufferBytes)}
 }
 
+// raiseHint is the way out for a record that is longer than it may be.
+const raiseHint = "raise max_document_bytes, if it is text at all"
+
 // readBufferBytes is how much of a source is read at once.
 const readBufferBytes = 64 << 10
 
@@ -126,7 +129,7 @@ func (l *lineReader) fail(err error) error {
 
 func (l *lineReader) tooLong(offset, number int64) error {
 	return &BadRecord{Path: l.path, Offset: offset, Line: number, Reason: ReasonTooLong, GoesOn: true,
-		Detail: fmt.Sprintf("the line is larger than %d bytes", l.limit), Hint: "it is too long to be text"}
+		Detail: fmt.Sprintf("the line is larger than %d bytes", l.limit), Hint: raiseHint}
 }
 
 func (l *lineReader) notUTF8(ln line) error {

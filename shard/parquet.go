@@ -68,6 +68,7 @@ func (p *parquetReader) document(text []byte, null bool) (document, error) {
 	switch {
 	case doc.bytes > p.limit:
 		bad.Reason, bad.Detail = ReasonTooLong, fmt.Sprintf("%q has %d bytes, more than %d", p.field, len(text), p.limit)
+		bad.Hint = raiseHint
 		return document{}, bad
 	case !utf8.Valid(text):
 		if p.errs != EncodingReplace {

@@ -127,7 +127,7 @@ func (s *splitter) tooLong(offset, number int64) error {
 func (s *splitter) hint(err error) error {
 	var bad *BadRecord
 	if errors.As(err, &bad) && bad.Reason == ReasonTooLong && s.unit != TextLine {
-		bad.Hint = "set text_unit: paragraph or line to cut the file into smaller documents"
+		bad.Hint = "set text_unit: paragraph or line to cut the file into smaller documents, or raise max_document_bytes"
 	}
 	return err
 }
