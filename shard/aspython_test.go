@@ -6,11 +6,20 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 )
+
+// mutations is how many inputs are compared.
+func mutations() int {
+	if os.Getenv("DDPRUN_TEST_ALL") != "" {
+		return 50000
+	}
+	return 4000
+}
 
 // askPython runs a script with inputs as JSON on standard input, and reads its JSON.
 func askPython[T any](t *testing.T, script string, inputs any) (answers T) {
@@ -43,7 +52,7 @@ func TestJSONMutatedAsPython(t *testing.T) {
 		`{"text":"\ud800\udc00\udc00\ud800"}`, `{"a":NaN,"text":"z","d":[[],{}],"e":-Infinity}`}
 	const hot = `{}[],:"\u0123456789abdeEntrfx+-. ` + "\t\x1f\x7f"
 	var lines []string
-	for range 20000 {
+	for range mutations() {
 		b := []byte(seeds[r.IntN(len(seeds))])
 		for range r.IntN(4) {
 			at := r.IntN(len(b))
@@ -98,7 +107,7 @@ print(json.dumps([text(line) for line in json.load(sys.stdin)]))`, lines)
 func TestCSVMutatedAsPython(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	var tables []string
-	for range 20000 {
+	for range mutations() {
 		var b strings.Builder
 		b.WriteString([]string{"text\n", "a,text\r\n", "text,b\n", "\"text\",\"b\"\r"}[r.IntN(4)])
 		for range r.IntN(24) {

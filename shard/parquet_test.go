@@ -20,7 +20,7 @@ var parquetFiles = []string{"snappy.parquet", "zstd-v2.parquet", "gzip-crc.parqu
 // A damaged file is no panic and no hang; a text may only be wrong where the file has no checksum.
 func TestDamagedParquet(t *testing.T) {
 	want := goldenJSON[[]string](t, "texts.json")
-	step := 97
+	step := 211
 	if os.Getenv("DDPRUN_TEST_ALL") != "" {
 		step = 1
 	}
