@@ -11,7 +11,7 @@ with_reference = env=$$(scripts/reference-env.sh) && eval "$$env"
 
 .PHONY: help
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | LC_ALL=C sort | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | LC_ALL=C sort | awk -F '\t' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo "Variables: LIBTORCH=DIR (use that libtorch), CUDA=1 or 0 (with or without the CUDA libraries),"
 	@echo "  XDG_CACHE_HOME (where downloads lie), REFERENCE=0 (make test without Python's transformers)."
 
@@ -43,6 +43,10 @@ demo: build ## continue the pre-training of a small BERT on real text with 2 ran
 .PHONY: bench
 bench: build ## measure throughput and what communication costs
 	@$(with_torch) && $(with_reference) && scripts/bench.sh
+
+.PHONY: bench-data
+bench-data: build ## measure preparing text beside Hugging Face's datasets
+	@$(with_torch) && $(with_reference) && scripts/bench-data.sh
 
 .PHONY: notices
 notices: build ## write THIRD_PARTY_NOTICES anew, after a dependency changed

@@ -173,4 +173,10 @@ func (s *shardFile) appendWords(dst []bool, start, end int64) []bool {
 	return dst
 }
 
+// letGo gives the pages that were read back to the system, which has them in the file still: reading a whole corpus once is to take no
+// memory.
+func (s *shardFile) letGo() {
+	_ = unix.Madvise(s.data, unix.MADV_DONTNEED) // only advice
+}
+
 func (s *shardFile) close() error { return unix.Munmap(s.data) }

@@ -148,7 +148,9 @@ func buildSamples(ctx context.Context, c *Corpus, path string, digest [sha256.Si
 			if err != nil {
 				return err
 			}
-			if err := cutter.cut(file); err != nil {
+			err = cutter.cut(file)
+			file.letGo()
+			if err != nil {
 				return err
 			}
 			first = append(first, uint64(cutter.report.Samples))

@@ -21,29 +21,6 @@ import (
 	"github.com/ddprun/ddprun/shard"
 )
 
-// encoder is the tokenizer as shard wants it.
-type encoder struct {
-	tok    *tokenizer.Tokenizer
-	digest string
-	size   int
-}
-
-func (e *encoder) Digest() string { return e.digest }
-func (e *encoder) VocabSize() int { return e.size }
-
-func (e *encoder) Encode(texts []string) ([]shard.Encoding, error) {
-	b, err := e.tok.EncodeBatch(texts, tokenizer.Options{NoSpecialTokens: true, WordStarts: true})
-	if err != nil {
-		return nil, err
-	}
-	out := make([]shard.Encoding, len(texts))
-	for i := range out {
-		lo, hi := b.Starts[i], b.Starts[i+1]
-		out[i] = shard.Encoding{IDs: b.IDs[lo:hi:hi], WordStart: b.WordStarts[lo:hi:hi]}
-	}
-	return out, nil
-}
-
 // text is what turns a run's text into samples: tokenizer, objective and the longest sample.
 type text struct {
 	encoder
@@ -75,6 +52,9 @@ func openText(c *config.Config) (*text, error) {
 func (t *text) open(c *config.Config, json []byte) (err error) {
 	if t.digest, err = tokenizer.Digest(json); err != nil {
 		return inputError{err}
+	}
+	if tokenizer.CutsAtSpaces(json) {
+		t.piece = longText
 	}
 	if t.size, err = t.tok.VocabSize(true); err != nil {
 		return err

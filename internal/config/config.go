@@ -38,7 +38,8 @@ type Config struct {
 	// What becomes of a bad record, such as a JSON line without the field, a damaged archive or a document that is too long: stop ends with its file, place and
 	// reason; skip passes it over (with the rest of the file where that cannot be read) and counts it by reason. A full or failing disk always stops. (A name of ddprun.)
 	OnError string `json:"on_error" enum:"stop|skip" cfg:"resume"`
-	// Largest document in bytes, or record that holds one. A larger one is a bad record. Preparing needs about 100 times as much memory for one. (A name of ddprun.)
+	// Largest document in bytes, or record that holds one. A larger one is a bad record. Preparing takes about 150 times as much memory as the largest
+	// document with most tokenizers, 10 times with BERT's. (A name of ddprun.)
 	MaxDocumentBytes int64 `json:"max_document_bytes"`
 	// Directory that keeps the token shards made from the text. Default: .ddprun/shards in output_dir.
 	ShardsDir string `json:"shards_dir" cfg:"null,path,resume"`
