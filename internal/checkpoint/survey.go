@@ -14,6 +14,7 @@ import (
 const (
 	metricsFile = "metrics.jsonl"
 	logsDir     = "logs"
+	samplesDir  = "samples" // what sample_log writes
 )
 
 // surveyed is what an output directory holds.
@@ -48,7 +49,7 @@ func survey(outputDir string) (surveyed, error) {
 	if s.manifest, err = readManifest(outputDir); err != nil {
 		return s, fmt.Errorf("output_dir %s: %w", outputDir, err)
 	}
-	ours := map[string]bool{metricsFile: true, logsDir: true, "lost+found": true}
+	ours := map[string]bool{metricsFile: true, logsDir: true, samplesDir: true, "lost+found": true}
 	for _, c := range s.checkpoints {
 		ours[filepath.Base(c.path)] = true
 	}

@@ -155,6 +155,9 @@ type Config struct {
 	EvalOnStart bool `json:"eval_on_start" cfg:"resume"`
 	// Steps between log lines and records of metrics.jsonl; below 1, a share of all steps. (Trainer's default is 500.)
 	LoggingSteps float64 `json:"logging_steps" cfg:"resume"`
+	// Write what each rank trains on to samples/rank-<rank>.jsonl in output_dir: an object for each lane of a step, with the samples' numbers in
+	// the epoch (which inspect takes), their streams and their numbers in these. (A name of ddprun.)
+	SampleLog bool `json:"sample_log" cfg:"resume"`
 	// Least severe log message that is shown.
 	LogLevel string `json:"log_level" enum:"debug|info|warning|error" cfg:"resume"`
 

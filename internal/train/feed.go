@@ -14,27 +14,27 @@ import (
 // feed makes the micro-batches of this rank's lanes, one step ahead of the training, and agrees with the other ranks on what they
 // share about the step: the counts that the loss is divided by, and whether somebody was asked to stop.
 type feed struct {
-	job     *Job
-	plan    *plan
-	group   ddp.Group // the host group; only the feed's goroutine uses it
-	first   int       // lanes [first, end) are this rank's
-	end     int
-	sample  shard.Sample
-	indices []int64
-	out     chan *stepInput
-	free    chan *stepInput
-	done    chan struct{}
-	cancel  context.CancelFunc
-	enough  atomic.Bool // no more steps are wanted
+	job    *Job
+	plan   *plan
+	group  ddp.Group // the host group; only the feed's goroutine uses it
+	first  int       // lanes [first, end) are this rank's
+	end    int
+	sample shard.Sample
+	out    chan *stepInput
+	free   chan *stepInput
+	done   chan struct{}
+	cancel context.CancelFunc
+	enough atomic.Bool // no more steps are wanted
 }
 
 // stepInput is one step's input for this rank.
 type stepInput struct {
 	step    int64
-	batches []microBatch // a lane's, one for each objective, in order; some may be empty
-	counts  []float64    // of each term of the loss, over all ranks
-	tokens  int64        // over all ranks
-	stop    bool         // some rank was asked to stop: don't run this step
+	batches []microBatch  // a lane's, one for each objective, in order; some may be empty
+	samples []laneSamples // of each lane, whatever objective makes them
+	counts  []float64     // of each term of the loss, over all ranks
+	tokens  int64         // over all ranks
+	stop    bool          // some rank was asked to stop: don't run this step
 	err     error
 }
 
@@ -51,6 +51,7 @@ func startFeed(ctx context.Context, job *Job, p *plan, group ddp.Group, from int
 	for range cap(f.free) {
 		in := &stepInput{}
 		for lane := f.first; lane < f.end; lane++ {
+			in.samples = append(in.samples, laneSamples{lane: lane})
 			for part := range job.Objectives.Parts {
 				in.batches = append(in.batches, microBatch{&objectives.Batch{}, lane, part})
 			}
@@ -123,8 +124,9 @@ func (f *feed) fill(in *stepInput) error {
 	}
 	parts := f.job.Objectives.Parts
 	for lane := f.first; lane < f.end; lane++ {
-		f.indices = f.plan.order.MicroBatch(epoch, epochStep, lane, f.indices)
-		for at, index := range f.indices {
+		samples := &in.samples[lane-f.first]
+		samples.epoch, samples.numbers = epoch, f.plan.order.MicroBatch(epoch, epochStep, lane, samples.numbers)
+		for at, index := range samples.numbers {
 			key := objectives.Key{Seed: uint64(f.job.Config.Seed), Epoch: uint64(epoch), Sample: uint64(index)}
 			pool := f.plan.order.Pool(epoch, epochStep, lane, at)
 			part := f.job.Objectives.Choose(key)

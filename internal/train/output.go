@@ -1,6 +1,7 @@
 package train
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -23,6 +24,7 @@ type output struct {
 	ctx     context.Context
 	metrics *metricsFile // rank 0
 	saver   *saver       // rank 0
+	samples *sampleLog
 	history []map[string]any
 	began   time.Time
 	tokens  int64 // since the run's first start, over all ranks
@@ -42,6 +44,10 @@ type interval struct {
 
 func openOutput(ctx context.Context, r *rank, p *plan, start beginning) (*output, error) {
 	out := &output{r: r, plan: p, ctx: ctx, began: time.Now()}
+	var err error
+	if out.samples, err = openSampleLog(r, start.step); err != nil {
+		return nil, err
+	}
 	if r.job.Rank != 0 {
 		return out, nil
 	}
@@ -49,7 +55,6 @@ func openOutput(ctx context.Context, r *rank, p *plan, start beginning) (*output
 	if start.checkpoint != nil {
 		out.tokens = start.checkpoint.Trainer.NumInputTokensSeen
 	}
-	var err error
 	out.metrics, err = openMetrics(filepath.Join(r.job.Config.OutputDir, "metrics.jsonl"), start.step)
 	if err != nil {
 		return nil, mark(ErrPermanent, err)
@@ -261,14 +266,11 @@ func (o *output) finish(step int64) error {
 
 // close waits for the save under way.
 func (o *output) close() error {
+	err := o.samples.close()
 	if o.saver == nil {
-		return nil
+		return err
 	}
-	err := mark(ErrPermanent, o.saver.writer.Close())
-	if e := o.metrics.close(); err == nil {
-		err = e
-	}
-	return err
+	return cmp.Or(mark(ErrPermanent, o.saver.writer.Close()), o.metrics.close(), err)
 }
 
 func percent(share float64) string { return fmt.Sprintf("%.1f%%", 100*share) }

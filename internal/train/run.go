@@ -86,6 +86,9 @@ func (r *rank) loop(ctx context.Context, p *plan, out *output, start beginning) 
 		step++
 		r.job.Beat(PhaseTrain, step, out.saved())
 		out.count(outcome, in, waited, time.Since(began), lr)
+		if err := out.samples.write(step, in.samples, outcome.skipped); err != nil {
+			return Result{}, err
+		}
 		feed.release(in)
 		if p.due(step, p.loggingSteps) {
 			if err := out.logStep(step); err != nil {
