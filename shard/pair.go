@@ -10,6 +10,9 @@ import (
 // tokens of both as far as they are used.
 func (k *sampleCutter) cutPairs(file *shardFile) error {
 	for d := range int64(file.h.documents) {
+		if !k.counts(d) {
+			continue
+		}
 		first, end := int64(file.u32(file.l.documents, d)), int64(file.u32(file.l.documents, d+1))
 		keptBefore := false
 		for i := first; i < end; i++ {

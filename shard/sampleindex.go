@@ -49,7 +49,11 @@ func (h sampleHeader) counts() (shards int64, r SampleReport) {
 func (cfg *SampleConfig) digest(corpus string) [sha256.Size]byte {
 	h := sha256.New()
 	// Encoding strings and numbers into a hash cannot fail.
-	_ = json.NewEncoder(h).Encode([]any{"ddprun samples", Version, corpus, cfg.Unit, cfg.MaxTokens, cfg.Long, cfg.KeepDigest})
+	parts := []any{"ddprun samples", Version, corpus, cfg.Unit, cfg.MaxTokens, cfg.Long, cfg.KeepDigest}
+	if cfg.DocumentsDigest != "" {
+		parts = append(parts, cfg.DocumentsDigest)
+	}
+	_ = json.NewEncoder(h).Encode(parts)
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
@@ -129,6 +133,7 @@ type sampleCutter struct {
 	cfg    *SampleConfig
 	out    *bufio.Writer
 	report SampleReport
+	before int64    // documents of the corpus in earlier shards
 	tokens []uint32 // scratch
 }
 
@@ -153,6 +158,7 @@ func buildSamples(ctx context.Context, c *Corpus, path string, digest [sha256.Si
 			if err != nil {
 				return err
 			}
+			cutter.before += int64(file.h.documents)
 			first = append(first, uint64(cutter.report.Samples))
 		}
 		r := cutter.report
@@ -195,6 +201,9 @@ var ErrNothingLeft = errors.New("no sample is left")
 
 // nothingLeft explains a corpus without a sample.
 func (cfg *SampleConfig) nothingLeft(r SampleReport) error {
+	if cfg.Documents != nil && cfg.Documents.Len() == 0 {
+		return fmt.Errorf("%w: none of its %d documents counts, by their length or as duplicates", ErrNothingLeft, cfg.Documents.documents)
+	}
 	if cfg.Unit == Pair && r.LeftOut == 0 {
 		return fmt.Errorf("no document has two sentences: set sentence_unit (line: one a line, auto: found from punctuation) so that " +
 			"sentences are known, and text_unit so that a document is more than a sentence")
@@ -207,24 +216,42 @@ func (k *sampleCutter) cut(file *shardFile) (err error) {
 	if k.cfg.Unit == Pair {
 		return k.cutPairs(file)
 	}
-	units, bounds := int64(file.h.documents), file.document
-	if k.cfg.Unit == Sentence {
-		units, bounds = int64(file.h.sentences), file.sentence
-	}
-	longest := int64(k.cfg.MaxTokens)
-	for u := range units {
-		start, end := bounds(u)
-		if end-start > longest {
-			k.report.Cut++
-			if k.cfg.Long == LongTruncate {
-				k.report.CutTokens += end - start - longest
-				end = start + longest
-			}
+	for d := range int64(file.h.documents) {
+		if !k.counts(d) {
+			continue
 		}
-		for ; start < end; start += longest {
-			if err := k.add(file, start, min(longest, end-start)); err != nil {
+		units, end, bounds := d, d+1, file.document
+		if k.cfg.Unit == Sentence {
+			units, end, bounds = int64(file.u32(file.l.documents, d)), int64(file.u32(file.l.documents, d+1)), file.sentence
+		}
+		for u := units; u < end; u++ {
+			start, stop := bounds(u)
+			if err := k.cutUnit(file, start, stop); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// counts tells whether document d of the shard does.
+func (k *sampleCutter) counts(d int64) bool {
+	return k.cfg.Documents == nil || k.cfg.Documents.Has(k.before+d)
+}
+
+// cutUnit cuts the sentence or document of the tokens [start, end).
+func (k *sampleCutter) cutUnit(file *shardFile, start, end int64) error {
+	longest := int64(k.cfg.MaxTokens)
+	if end-start > longest {
+		k.report.Cut++
+		if k.cfg.Long == LongTruncate {
+			k.report.CutTokens += end - start - longest
+			end = start + longest
+		}
+	}
+	for ; start < end; start += longest {
+		if err := k.add(file, start, min(longest, end-start)); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -49,6 +49,11 @@ type SampleConfig struct {
 	Keep       func(tokens []uint32) bool
 	KeepDigest string
 
+	// Documents, if set, says which documents count (Clean): the others give no samples. DocumentsDigest is its digest; it is given alone where samples
+	// are only named (SamplesDigest).
+	Documents       *DocumentSet
+	DocumentsDigest string
+
 	// Dir holds the sample index; default: the corpus's own directory.
 	Dir string
 }
@@ -97,6 +102,9 @@ func (c *Corpus) Samples(ctx context.Context, cfg SampleConfig) (*Samples, error
 	if err := cfg.check(c); err != nil {
 		return nil, err
 	}
+	if cfg.Documents == nil && cfg.DocumentsDigest != "" {
+		return nil, fmt.Errorf("shard: DocumentsDigest without Documents: it only names samples")
+	}
 	digest := cfg.digest(c.Digest())
 	path := samplesPath(cfg.Dir, digest)
 	s, err := openSamples(c, path, digest, &cfg)
@@ -134,6 +142,12 @@ func (cfg *SampleConfig) check(c *Corpus) error {
 	}
 	if cfg.Dir == "" {
 		cfg.Dir = c.dir
+	}
+	if cfg.Documents != nil {
+		cfg.DocumentsDigest = cfg.Documents.digest
+		if n := c.Counts().Documents; n != cfg.Documents.documents {
+			return fmt.Errorf("shard: %s is a set of %d documents; the corpus has %d", cfg.Documents.path, cfg.Documents.documents, n)
+		}
 	}
 	switch {
 	case cfg.Unit != Window && cfg.Unit != Sentence && cfg.Unit != Document && cfg.Unit != Pair:

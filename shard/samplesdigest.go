@@ -11,12 +11,21 @@ import (
 // prepares and writes nothing; texts whose hashes are not known are read. So a run can be told apart from another one's
 // continuation before anything is made for it.
 func SamplesDigest(prepare PrepareConfig, samples SampleConfig) (string, error) {
-	opts, err := prepare.check()
+	samples.Dir = prepare.Dir // check wants one
+	if err := samples.check(nil); err != nil {
+		return "", err
+	}
+	content, err := ContentDigest(prepare)
 	if err != nil {
 		return "", err
 	}
-	samples.Dir = prepare.Dir // check wants one
-	if err := samples.check(nil); err != nil {
+	return fmt.Sprintf("%x", samples.digest(content)), nil
+}
+
+// ContentDigest is the ContentDigest of the Corpus that Prepare would make. It prepares and writes nothing, as SamplesDigest.
+func ContentDigest(prepare PrepareConfig) (string, error) {
+	opts, err := prepare.check()
+	if err != nil {
 		return "", err
 	}
 	x, err := prepare.prepared(opts)
@@ -36,7 +45,7 @@ func SamplesDigest(prepare PrepareConfig, samples SampleConfig) (string, error) 
 		}
 		x = &index{TokenizerDigest: prepare.Encoder.Digest(), VocabSize: prepare.Encoder.VocabSize(), Options: opts, Sources: sources}
 	}
-	return fmt.Sprintf("%x", samples.digest(fmt.Sprintf("%x", x.contentDigest()))), nil
+	return fmt.Sprintf("%x", x.contentDigest()), nil
 }
 
 // StreamDigest is what a stream adds to the digest of a [Dataset].
