@@ -75,10 +75,10 @@ func (c *hashCache) merge() {
 }
 
 // known looks at every path and returns its size, and its hash where the cache has it; otherwise known is false.
-func (c *hashCache) known(paths []string) (sources []Source, known bool, err error) {
+func (c *hashCache) known(ctx context.Context, paths []string) (sources []Source, known bool, err error) {
 	known = true
 	for _, path := range paths {
-		source, _, err := c.look(path)
+		source, _, err := c.look(ctx, path)
 		if err != nil {
 			return nil, false, err
 		}
@@ -89,7 +89,11 @@ func (c *hashCache) known(paths []string) (sources []Source, known bool, err err
 }
 
 // look returns a source as the cache knows it.
-func (c *hashCache) look(path string) (Source, time.Time, error) {
+func (c *hashCache) look(ctx context.Context, path string) (Source, time.Time, error) {
+	if c.cfg.isRemote(path) {
+		source, err := c.cfg.lookRemote(ctx, path)
+		return source, time.Time{}, err
+	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return Source{}, time.Time{}, fmt.Errorf("shard: %s: %w", path, err)
@@ -116,7 +120,7 @@ func (c *hashCache) hash(ctx context.Context, paths []string, m *meter) ([]Sourc
 	sources := make([]Source, len(paths))
 	var total int64
 	for i, path := range paths {
-		source, _, err := c.look(path)
+		source, _, err := c.look(ctx, path)
 		if err != nil {
 			return nil, err
 		}
@@ -151,7 +155,7 @@ func (c *hashCache) hash(ctx context.Context, paths []string, m *meter) ([]Sourc
 }
 
 func (c *hashCache) hashOne(ctx context.Context, path string, m *meter) (Source, error) {
-	source, mtime, err := c.look(path)
+	source, mtime, err := c.look(ctx, path)
 	if err != nil {
 		return Source{}, err
 	}
@@ -184,7 +188,7 @@ func (c *hashCache) remember(path string, entry cachedHash) {
 }
 
 func (c *hashCache) hashFile(ctx context.Context, path string, m *meter) (sum string, bytes int64, err error) {
-	f, err := c.cfg.open(path)
+	f, err := c.cfg.open(ctx, path)
 	if err != nil {
 		return "", 0, err
 	}

@@ -57,6 +57,9 @@ type PrepareConfig struct {
 	Stdin       io.Reader
 	StdinFormat string
 
+	// Remote, if set, reads the paths that are URLs.
+	Remote Remote
+
 	// Waiting, if set, is called once when another process of this node holds Dir.
 	Waiting func()
 	// Progress, if set, is called several times a second, and a last time before Prepare returns, by one goroutine.
@@ -124,12 +127,12 @@ func Prepare(ctx context.Context, cfg PrepareConfig) (report Report, err error) 
 }
 
 func prepareOnce(ctx context.Context, cfg *PrepareConfig, opts options, m *meter) (Report, error) {
-	paths, err := cfg.list()
+	paths, err := cfg.list(ctx)
 	if err != nil {
 		return Report{}, err
 	}
 	cache := openHashCache(cfg)
-	if sources, known, err := cache.known(paths); err != nil {
+	if sources, known, err := cache.known(ctx, paths); err != nil {
 		return Report{}, err
 	} else if known {
 		x := cfg.newIndex(opts, sources)

@@ -62,7 +62,7 @@ func (cfg *PrepareConfig) fits(x *index, opts options) error {
 func (cfg *PrepareConfig) isStdin() bool { return len(cfg.Paths) == 1 && cfg.Paths[0] == "-" }
 
 // list returns the sources' paths, in order.
-func (cfg *PrepareConfig) list() ([]string, error) {
+func (cfg *PrepareConfig) list(ctx context.Context) ([]string, error) {
 	if cfg.spool != "" {
 		return []string{filepath.Base(cfg.spool)}, nil
 	}
@@ -71,11 +71,16 @@ func (cfg *PrepareConfig) list() ([]string, error) {
 			return nil, fmt.Errorf("shard: data: standard input (-) goes with no other path, and only in ddprun prepare")
 		}
 	}
-	return listSources(cfg.Paths)
+	return cfg.listAll(ctx)
 }
 
 // open opens a source that list has listed.
-func (cfg *PrepareConfig) open(path string) (sourceFile, error) { return openSource(cfg.lies(path)) }
+func (cfg *PrepareConfig) open(ctx context.Context, path string) (sourceFile, error) {
+	if cfg.isRemote(path) {
+		return cfg.Remote.Open(ctx, path)
+	}
+	return openSource(cfg.lies(path))
+}
 
 // lies is where a source lies.
 func (cfg *PrepareConfig) lies(path string) string {

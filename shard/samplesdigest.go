@@ -33,7 +33,7 @@ func ContentDigest(prepare PrepareConfig) (string, error) {
 		return "", err
 	}
 	if x == nil {
-		paths, err := prepare.list()
+		paths, err := prepare.list(context.Background())
 		if err != nil {
 			return "", err
 		}

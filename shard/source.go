@@ -15,7 +15,7 @@ import (
 type Source struct {
 	Path      string `json:"path"`      // as the caller's patterns name it
 	Bytes     int64  `json:"bytes"`     // size of the file
-	SHA256    string `json:"sha256"`    // of its content, in hexadecimal
+	SHA256    string `json:"sha256"`    // of its content, in hexadecimal; of a remote source "tag:" and its entity tag
 	Documents int64  `json:"documents"` // that it has in the shards
 }
 

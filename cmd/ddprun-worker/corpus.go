@@ -15,6 +15,7 @@ import (
 
 	"github.com/ddprun/ddprun/internal/config"
 	"github.com/ddprun/ddprun/internal/hf"
+	"github.com/ddprun/ddprun/internal/remote"
 	"github.com/ddprun/ddprun/internal/tokenizer"
 	"github.com/ddprun/ddprun/internal/train"
 	"github.com/ddprun/ddprun/objectives"
@@ -32,6 +33,7 @@ type text struct {
 
 	stdin       io.Reader // what data: - is; nil where that is not taken
 	stdinFormat string
+	remote      shard.Remote // reads URLs
 }
 
 // openText reads the tokenizer and checks it, the model and the objective against each other. The caller closes tok.
@@ -40,7 +42,7 @@ func openText(c *config.Config) (*text, error) {
 	if err != nil {
 		return nil, inputError{err}
 	}
-	t := &text{encoder: encoder{tok: tok}}
+	t := &text{encoder: encoder{tok: tok}, remote: remote.New()}
 	if err := t.open(c, json); err != nil {
 		tok.Close()
 		return nil, err
@@ -162,7 +164,7 @@ func readVocab(dir string, tok *tokenizer.Tokenizer, size int) (objectives.Vocab
 func (t *text) prepareConfig(c *config.Config, shardsDir string, paths []string) (shard.PrepareConfig, error) {
 	cfg := shard.PrepareConfig{Dir: shardsDir, Paths: paths, TextUnit: shard.TextUnit(c.TextUnit), TextField: c.TextField,
 		SentenceUnit: shard.SentenceNone, EncodingErrors: shard.EncodingErrors(c.EncodingErrors), OnError: shard.OnError(c.OnError), MaxDocumentBytes: c.MaxDocumentBytes,
-		Encoder: t, Stdin: t.stdin, StdinFormat: t.stdinFormat}
+		Encoder: t, Stdin: t.stdin, StdinFormat: t.stdinFormat, Remote: t.remote}
 	var err error
 	switch c.SentenceUnit {
 	case "line":

@@ -132,6 +132,9 @@ func supported() string {
 // checkPaths wants every path to exist and every pattern to match. What lies there is the worker's to read.
 func checkPaths(patterns []string) error {
 	for _, pattern := range patterns {
+		if strings.Contains(pattern, "://") {
+			continue // the worker asks for it
+		}
 		if _, err := os.Stat(pattern); err == nil {
 			continue
 		}

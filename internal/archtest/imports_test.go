@@ -27,7 +27,7 @@ const (
 var mayImport = map[string][]string{
 	"cmd/ddprun": {"launch", "launch/pipe", "k8s", "internal/config", "internal/hf"},
 	"cmd/ddprun-worker": {"launch/pipe", "shard", "objectives", "internal/train", "internal/config", "internal/hf",
-		"internal/tokenizer"}, // joins the tokenizer, the objective and the shards, none of which knows another
+		"internal/tokenizer", "internal/remote"}, // joins the tokenizer, the objective, the shards and where texts lie, none of which knows another
 	"launch":      {"launch/pipe"},
 	"launch/pipe": nil,
 	"shard":       nil,
@@ -41,6 +41,7 @@ var mayImport = map[string][]string{
 	"internal/checkpoint": {"internal/hf"},
 	"internal/config":     nil,
 	"internal/hf":         nil,
+	"internal/remote":     nil,
 	"internal/torch":      nil,
 	"internal/tokenizer":  nil,
 	"internal/archtest":   nil,
