@@ -28,13 +28,16 @@ var mayImport = map[string][]string{
 	"cmd/ddprun": {"launch", "launch/pipe", "k8s", "internal/config", "internal/hf"},
 	"cmd/ddprun-worker": {"launch/pipe", "shard", "objectives", "internal/train", "internal/config", "internal/hf",
 		"internal/tokenizer", "internal/remote"}, // joins the tokenizer, the objective, the shards and where texts lie, none of which knows another
-	"launch":      {"launch/pipe"},
-	"launch/pipe": nil,
-	"shard":       nil,
-	"objectives":  nil,
-	"ddp":         {"nccl", "internal/torch"},
-	"nccl":        nil,
-	"k8s":         nil,
+	"launch":        {"launch/pipe"},
+	"launch/pipe":   nil,
+	"shard":         nil,
+	"objectives":    nil,
+	"ddp":           {"nccl", "nccl/cuda", "internal/torch"},
+	"nccl":          {"nccl/dl"},
+	"nccl/cuda":     {"nccl/dl"},
+	"nccl/dl":       nil,
+	"nccl/loopback": nil, // the test double: tests alone import it
+	"k8s":           nil,
 	"internal/train": {"ddp", "shard", "objectives", "internal/config", "internal/model", "internal/hf",
 		"internal/checkpoint", "internal/torch"},
 	"internal/model":      {"objectives", "internal/hf", "internal/torch"},
@@ -53,7 +56,7 @@ var mayImport = map[string][]string{
 var development = []string{"tools", "examples"}
 
 // mayImportC lists the packages that may import "C".
-var mayImportC = []string{"nccl", "internal/torch", "internal/tokenizer"}
+var mayImportC = []string{"nccl", "nccl/cuda", "nccl/dl", "internal/torch", "internal/tokenizer"}
 
 // onlyIn names modules that stay behind one package each.
 var onlyIn = map[string]string{"github.com/sugarme/gotch": "internal/torch"}
