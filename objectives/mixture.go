@@ -87,6 +87,15 @@ func (m *Mixture) TextTokens(maxTokens int) int {
 	return least
 }
 
+// SampleTokens is the most of the parts'.
+func (m *Mixture) SampleTokens(text int) int {
+	most := 0
+	for _, p := range m.Parts {
+		most = max(most, p.SampleTokens(text))
+	}
+	return most
+}
+
 // Keep tells whether every part can make a sample of the tokens.
 func (m *Mixture) Keep(tokens []uint32) bool {
 	for _, p := range m.Parts {

@@ -82,6 +82,9 @@ func NewMLM(config MLMConfig, vocab Vocab) (*MLM, error) {
 // TextTokens leaves room for [CLS] and [SEP].
 func (m *MLM) TextTokens(maxTokens int) int { return maxTokens - 2 }
 
+// SampleTokens counts [CLS] and [SEP].
+func (m *MLM) SampleTokens(text int) int { return text + 2 }
+
 // Terms is the one term mlm, a loss a labelled token.
 func (m *MLM) Terms() []string { return []string{"mlm"} }
 

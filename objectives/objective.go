@@ -10,6 +10,9 @@ type Objective interface {
 	// TextTokens returns the longest text, in tokens, of a sample that shall have at most maxTokens with what Append puts around it. Below 1 there
 	// is no room for any.
 	TextTokens(maxTokens int) int
+	// SampleTokens returns the most tokens, on both sides and with what Append puts around it, of a sample of so many text tokens (of a pair, both
+	// sentences). Words that are encoded again may become more.
+	SampleTokens(text int) int
 	// Keep tells whether a sample, or a sentence of a pair, has anything to learn from; others cannot be appended.
 	Keep(tokens []uint32) bool
 	// KeepDigest names the rule of Keep: another rule, another name.

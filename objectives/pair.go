@@ -81,6 +81,9 @@ func (p *Pair) Pairs() bool { return true }
 // TextTokens leaves room for [CLS] and two [SEP].
 func (p *Pair) TextTokens(maxTokens int) int { return maxTokens - pairSpecialTokens }
 
+// SampleTokens counts [CLS] and two [SEP]; longer pairs are truncated.
+func (p *Pair) SampleTokens(text int) int { return min(text+pairSpecialTokens, p.config.MaxTokens) }
+
 // Keep tells whether a sentence has a token that is not special.
 func (p *Pair) Keep(tokens []uint32) bool { return p.tokens.any(tokens) }
 

@@ -89,6 +89,9 @@ func (r *Reconstruction) Pairs() bool { return false }
 // TextTokens leaves room for EOS.
 func (r *Reconstruction) TextTokens(maxTokens int) int { return maxTokens - 1 }
 
+// SampleTokens counts the text and EOS on both sides.
+func (r *Reconstruction) SampleTokens(text int) int { return 2 * (text + 1) }
+
 // Keep tells whether the tokens have one that is not special.
 func (r *Reconstruction) Keep(tokens []uint32) bool { return r.tokens.any(tokens) }
 

@@ -62,6 +62,12 @@ func (c *SpanCorruption) TextTokens(maxTokens int) int {
 	return n
 }
 
+// SampleTokens counts each token on one side, sentinels on both, and EOS.
+func (c *SpanCorruption) SampleTokens(text int) int {
+	_, spans := c.noise(max(text, 2))
+	return text + 2*spans + 3
+}
+
 // Keep tells whether there are two tokens, one to take out and one to leave, and one that is not special.
 func (c *SpanCorruption) Keep(tokens []uint32) bool { return len(tokens) > 1 && c.tokens.any(tokens) }
 

@@ -92,10 +92,26 @@ func (o *Order) MicroBatch(epoch, step int64, lane int, dst []int64) []int64 {
 		panic(fmt.Sprintf("shard: no micro-batch at epoch %d, step %d of %d, lane %d of %d",
 			epoch, step, o.StepsPerEpoch(), lane, o.cfg.Lanes))
 	}
+	from := step * int64(o.cfg.BatchSize)
+	return o.Lane(epoch, lane, from, max(from, min(from+int64(o.cfg.BatchSize), o.LaneLen(lane))), dst)
+}
+
+// BatchSize is the number of samples in a micro-batch.
+func (o *Order) BatchSize() int64 { return int64(o.cfg.BatchSize) }
+
+// LaneLen is the number of samples of a lane, the same in each epoch.
+func (o *Order) LaneLen(lane int) int64 {
+	first, end := span(o.cfg.Samples, int64(o.cfg.Lanes), int64(lane))
+	return end - first
+}
+
+// Lane returns samples [from, to) of a lane in an epoch, counted from its start. It overwrites dst and returns it, grown if need be.
+func (o *Order) Lane(epoch int64, lane int, from, to int64, dst []int64) []int64 {
+	if epoch < 0 || from < 0 || to < from || from < to && to > o.LaneLen(lane) {
+		panic(fmt.Sprintf("shard: samples %d to %d of the %d of lane %d", from, to, o.LaneLen(lane), lane))
+	}
 	dst = dst[:0]
 	first, end := span(o.cfg.Samples, int64(o.cfg.Lanes), int64(lane))
-	from := step * int64(o.cfg.BatchSize)
-	to := min(from+int64(o.cfg.BatchSize), end-first)
 	if !o.cfg.Shuffle {
 		for at := from; at < to; at++ {
 			dst = append(dst, first+at)
@@ -119,9 +135,14 @@ func (o *Order) MicroBatch(epoch, step int64, lane int, dst []int64) []int64 {
 // Pool returns the samples among which the lane's sample number at of the epoch is shuffled: its own window of blocks. It is
 // the same at any number of ranks.
 func (o *Order) Pool(epoch, step int64, lane, at int) Pool {
+	return o.PoolAt(epoch, lane, step*int64(o.cfg.BatchSize)+int64(at))
+}
+
+// PoolAt is Pool of a sample counted from the lane's start.
+func (o *Order) PoolAt(epoch int64, lane int, at int64) Pool {
 	first, end := span(o.cfg.Samples, int64(o.cfg.Lanes), int64(lane))
 	size := windowBlocks * o.blockSize
-	start := (step*int64(o.cfg.BatchSize) + int64(at)) / size * size
+	start := at / size * size
 	return Pool{order: o, epoch: epoch, start: first + start, length: min(size, end-first-start)}
 }
 

@@ -69,6 +69,11 @@ type SampleReport struct {
 	Reused        bool  // the index was there already
 }
 
+// CutShare is the part of the text's tokens that truncation dropped.
+func (r SampleReport) CutShare() float64 {
+	return float64(r.CutTokens) / float64(max(1, r.Tokens+r.LeftOutTokens+r.CutTokens))
+}
+
 // Sample is a run of tokens, without special tokens. Its first token counts as the
 // start of a word, also where a window begins inside one.
 type Sample struct {
@@ -206,38 +211,52 @@ func fill(file *shardFile, start, end int64, tokens []uint32, words []bool) (_ [
 
 // Tokens returns how many tokens sample i has, both sentences of a pair together, without reading them.
 func (s *Samples) Tokens(i int64) (int, error) {
-	_, _, length, err := s.locate(i)
+	_, length, err := s.entry(i)
 	return int(length), err
+}
+
+// longest is the most tokens that a sample may have.
+func (s *Samples) longest() int64 {
+	if s.unit == Pair {
+		return 2 * s.max
+	}
+	return s.max
 }
 
 // locate returns where sample i lies: length tokens from start on in a shard.
 func (s *Samples) locate(i int64) (file *shardFile, start, length int64, err error) {
-	if i < 0 || i >= s.Len() {
-		panic(fmt.Sprintf("shard: sample %d of %d", i, s.Len()))
-	}
-	if s.data == nil {
-		return nil, 0, 0, ErrClosed
+	if start, length, err = s.entry(i); err != nil {
+		return nil, 0, 0, err
 	}
 	shard := sort.Search(len(s.first)-1, func(k int) bool { return s.first[k+1] > i })
 	if file, err = s.corpus.shard(shard); err != nil {
 		return nil, 0, 0, err
 	}
-	start, length, err = s.entry(i)
-	longest := s.max
-	if s.unit == Pair {
-		longest *= 2
-	}
-	if err == nil && (length < 1 || length > longest || start+length > int64(file.h.tokens)) {
-		err = fmt.Errorf("shard: %s: sample %d is %d tokens from %d on, in a shard of %d; %s",
-			s.path, i, length, start, file.h.tokens, hintDamaged)
+	if start+length > int64(file.h.tokens) {
+		err = s.beyond(i, start, length, file)
 	}
 	return file, start, length, err
 }
 
+func (s *Samples) beyond(i, start, length int64, file *shardFile) error {
+	return fmt.Errorf("shard: %s: sample %d is %d tokens from %d on, in a shard of %d; %s", s.path, i, length, start, file.h.tokens, hintDamaged)
+}
+
+// entry reads the entry of sample i.
 func (s *Samples) entry(i int64) (start, length int64, err error) {
+	if i < 0 || i >= s.Len() {
+		panic(fmt.Sprintf("shard: sample %d of %d", i, s.Len()))
+	}
+	if s.data == nil {
+		return 0, 0, ErrClosed
+	}
 	defer faultError(s.path, debug.SetPanicOnFault(true), &err)
 	entry := s.data[sampleHeaderBytes+i*sampleEntryBytes:]
-	return int64(le.Uint32(entry)), int64(le.Uint32(entry[4:])), nil
+	start, length = int64(le.Uint32(entry)), int64(le.Uint32(entry[4:]))
+	if length < 1 || length > s.longest() {
+		err = fmt.Errorf("shard: %s: sample %d is %d tokens from %d on, of at most %d; %s", s.path, i, length, start, s.longest(), hintDamaged)
+	}
+	return start, length, err
 }
 
 // Origin is where a sample comes from.

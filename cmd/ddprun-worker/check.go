@@ -93,7 +93,7 @@ func check(ctx context.Context, c *config.Config, nproc int, dry bool, stderr io
 	err = stopped(ctx, err)
 	defer data.close()
 	if err == nil {
-		err = train.CheckLength(c, data.train.Len(), lanes)
+		err = train.CheckLength(ctx, &train.Job{Config: c, Train: data.train, Objectives: t.objectives, PlansDir: plansDir(dir)}, lanes)
 	}
 	if err != nil && !errors.Is(err, errStopped) {
 		data.undo()

@@ -179,7 +179,7 @@ func (t *text) prepareConfig(c *config.Config, shardsDir string, paths []string)
 
 // sampleConfig says what of the shards is a sample.
 func (t *text) sampleConfig(c *config.Config) shard.SampleConfig {
-	return shard.SampleConfig{Unit: shard.SampleUnit(c.SampleUnit), MaxTokens: t.objectives.TextTokens(t.maxTokens),
+	return shard.SampleConfig{Unit: shard.SampleUnit(c.SampleUnit), Long: shard.Long(c.LongSamples), MaxTokens: t.objectives.TextTokens(t.maxTokens),
 		Keep: t.objectives.Keep, KeepDigest: t.objectives.KeepDigest()}
 }
 
@@ -328,6 +328,10 @@ func (t *text) openCorpus(ctx context.Context, c *config.Config, d *corpora, sha
 		return nil, fmt.Errorf("text %s: %w", strings.Join(paths, ", "), err)
 	}
 	d.closers = append(d.closers, samples.Close)
+	if r := samples.Report(); r.CutTokens > 0 {
+		log.Info().Str("text", name).Int64("cut", r.Cut).Int64("tokens", r.CutTokens).Str("share", fmt.Sprintf("%.2f%%", 100*r.CutShare())).
+			Msg("longer than a sample: cut off and not trained on (long_samples)")
+	}
 	if r := samples.Report(); r.LeftOut > 0 && !r.Reused {
 		log.Info().Int64("samples", r.LeftOut).Msg("left out: no token but special ones")
 	}
@@ -338,6 +342,9 @@ func (t *text) openCorpus(ctx context.Context, c *config.Config, d *corpora, sha
 func isStorageError(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) || errors.Is(err, syscall.EIO)
 }
+
+// plansDir is where micro-batches cut by tokens are planned, in the directory of the shards.
+func plansDir(shards string) string { return filepath.Join(shards, "plans") }
 
 // shardsDir is where a run keeps its token shards.
 func shardsDir(c *config.Config) string {

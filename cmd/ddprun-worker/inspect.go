@@ -61,8 +61,8 @@ func runInspect(cmd *cobra.Command, path string, o inspectOptions) error {
 		return inputError{err}
 	}
 	return withCorpora(cmd, c, 0, func(t *text, data *corpora) error {
-		job := &train.Job{Config: c, World: 1, Train: data.train, Objectives: t.objectives}
-		return train.Inspect(job, lanes, o.epoch, o.samples, func(index int64, objective string, b *objectives.Batch) error {
+		job := &train.Job{Config: c, World: 1, Train: data.train, PlansDir: plansDir(shardsDir(c)), Objectives: t.objectives}
+		return train.Inspect(cmd.Context(), job, lanes, o.epoch, o.samples, func(index int64, objective string, b *objectives.Batch) error {
 			return t.show(cmd.OutOrStdout(), data.train, o.epoch, index, objective, b)
 		})
 	})

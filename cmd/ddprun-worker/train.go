@@ -103,7 +103,7 @@ func (r *rankProcess) train(ctx context.Context, stderr io.Writer) (train.Result
 	}
 	return train.Run(ctx, &train.Job{
 		Config: c, Rank: r.start.Rank, World: r.start.WorldSize, Threads: r.start.Threads, Generation: uint64(r.start.Generation),
-		Store: r.line.Store(), Host: r.start.Host, Train: data.train, Eval: data.eval, Objectives: t.objectives,
+		Store: r.line.Store(), Host: r.start.Host, Train: data.train, PlansDir: plansDir(shardsDir(c)), Eval: data.eval, Objectives: t.objectives,
 		Log: log, Stop: r.line.Stop(), Beat: r.beat,
 	})
 }

@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -13,7 +14,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 // FormatVersion, and what was written before must load.
 func TestFormatStays(t *testing.T) {
 	const step = 10
-	golden := filepath.Join("testdata", "v1")
+	golden := filepath.Join("testdata", fmt.Sprint("v", FormatVersion))
 	out := t.TempDir()
 	want := snapshot(t, modelDir(t), step, 8)
 	if err := Save(t.Context(), SaveConfig{OutputDir: out}, want); err != nil {
@@ -37,12 +38,14 @@ func TestFormatStays(t *testing.T) {
 	for name := range written {
 		t.Errorf("%s is new", name)
 	}
-	c, err := Load(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	checkTensors(t, c, want)
-	if c.State.Step != step || c.State.Lanes != want.State.Lanes || c.State.Seeds != want.State.Seeds {
-		t.Errorf("state: %+v", c.State)
+	for version := 1; version <= FormatVersion; version++ {
+		c, err := Load(filepath.Join("testdata", fmt.Sprint("v", version)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkTensors(t, c, want)
+		if c.State.Step != step || c.State.Lanes != want.State.Lanes || c.State.Seeds != want.State.Seeds {
+			t.Errorf("version %d: state %+v", version, c.State)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -105,7 +106,7 @@ func reseal(t *testing.T, dir string, change func(*State)) {
 	if data, err = s.encode(); err != nil {
 		t.Fatal(err)
 	}
-	text := strings.Replace(string(data), `"version": 1`, `"version": `+string(rune('0'+version)), 1)
+	text := strings.Replace(string(data), fmt.Sprintf(`"version": %d`, FormatVersion), `"version": `+string(rune('0'+version)), 1)
 	blank := []byte(text)
 	copy(blank[len(digestPrefix):], noDigest)
 	copy(blank[len(digestPrefix):], hexDigest(blank))
@@ -120,7 +121,7 @@ func TestLyingStates(t *testing.T) {
 		change func(*State)
 		want   string
 	}{
-		{"newer format", func(s *State) { s.Version = 2 }, "format version 2"},
+		{"newer format", func(s *State) { s.Version = 3 }, "format version 3"},
 		{"no version", func(s *State) { s.Version = 0 }, "format version 0"},
 		{"renamed", func(s *State) { s.Step = 11 }, "of step 11"},
 		{"outside", func(s *State) { s.Files["../x"] = File{} }, "lies elsewhere"},

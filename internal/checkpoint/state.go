@@ -11,7 +11,7 @@ import (
 
 // FormatVersion is the version of ddprun_state.json and of what optimizer.safetensors means. A program reads its own
 // version and older ones.
-const FormatVersion = 1
+const FormatVersion = 2
 
 // State is ddprun_state.json: what is needed, beside tensors, to go on exactly where the checkpoint was taken.
 type State struct {
@@ -34,6 +34,8 @@ type State struct {
 	Environment Environment `json:"environment"`
 	// ShardsDigest identifies the token shards and with them the meaning of every sample number.
 	ShardsDigest string `json:"shards_digest"`
+	// PlanDigest names the boundaries of the micro-batches of the epoch that the last step lay in, where they are cut by tokens. (Version 2.)
+	PlanDigest string `json:"plan_digest,omitempty"`
 	// Config is the resolved configuration, which internal/config compares with the resuming run's.
 	Config json.RawMessage `json:"config"`
 	// Files are all other files of the directory by their slash-separated path in it.

@@ -31,6 +31,9 @@ type Config struct {
 	// What one training sample is: a window of max_seq_length tokens, a sentence, a document (cut if longer), or two sentences that
 	// follow each other in a document (pair). Default: pair for an objective on pairs, sentence for reconstruction, else window.
 	SampleUnit string `json:"sample_unit" enum:"window|sentence|document|pair"`
+	// What becomes of a sentence or document that is longer than a sample: it is split into several, or its first tokens alone are trained on. The
+	// share that is cut off is logged. Default: truncate for pairs, else split. (A name of ddprun.)
+	LongSamples string `json:"long_samples" enum:"|split|truncate" cfg:"null"`
 	// Text held out for evaluation, given as data is, or named sets as a map from name to such. A named set is reported
 	// as eval_NAME_loss.
 	EvalData EvalData `json:"eval_data" cfg:"null,path,resume"`
@@ -84,10 +87,16 @@ type Config struct {
 	// end.
 	MaxSeqLength int `json:"max_seq_length" cfg:"null"`
 
-	// Samples in a micro-batch, which passes through the model at once.
+	// Samples in a micro-batch, which passes through the model at once. Default: 8, or none with per_device_train_tokens.
 	PerDeviceTrainBatchSize int `json:"per_device_train_batch_size"`
 	// Samples in a micro-batch of the evaluation.
 	PerDeviceEvalBatchSize int `json:"per_device_eval_batch_size" cfg:"resume"`
+	// Most tokens in a micro-batch, special ones and both sides of a sample included, in place of per_device_train_batch_size: it takes a lane's samples, in their order, while they
+	// fit. Steps then differ from epoch to epoch; one lasts as long as the longest lane. 0: by samples. (A name of ddprun, as is the next.)
+	PerDeviceTrainTokens int `json:"per_device_train_tokens" cfg:"null"`
+	// Tokens in a step over all ranks, at most; a multiple of per_device_train_tokens, independent of the number of ranks. 0:
+	// per_device_train_tokens x gradient_accumulation_steps x ranks.
+	GlobalBatchTokens int `json:"global_batch_tokens" cfg:"null"`
 	// Samples in a step over all ranks; a multiple of per_device_train_batch_size, independent of the number of ranks.
 	// 0: per_device_train_batch_size x gradient_accumulation_steps x ranks.
 	GlobalBatchSize int `json:"global_batch_size" cfg:"null"`
@@ -98,7 +107,7 @@ type Config struct {
 	BF16 bool `json:"bf16"`
 	// Compute each layer again in backward instead of keeping what that needs: less memory for about a third more time, and the same results (a T5's but for rounding).
 	GradientCheckpointing bool `json:"gradient_checkpointing" cfg:"resume"`
-	// Leave out the last step of an epoch where it has fewer samples than the others.
+	// Leave out the last step of an epoch where it has fewer samples than the others; with per_device_train_tokens, the steps in which a lane has none.
 	DataloaderDropLast bool `json:"dataloader_drop_last"`
 
 	// Passes over the data; a fraction is possible.

@@ -72,7 +72,13 @@ func (c *Config) checkObjectiveAndBatches(k *checker) {
 	k.size("eval_decode_samples", c.EvalDecodeSamples, 0)
 	k.number("label_smoothing_factor", c.LabelSmoothingFactor, c.LabelSmoothingFactor >= 0 && c.LabelSmoothingFactor < 1, "at least 0 and below 1")
 	k.size("max_seq_length", c.MaxSeqLength, 0)
-	k.size("per_device_train_batch_size", c.PerDeviceTrainBatchSize, 1)
+	least := 1
+	if c.PerDeviceTrainTokens > 0 {
+		least = 0
+	}
+	k.size("per_device_train_batch_size", c.PerDeviceTrainBatchSize, least)
+	k.size("per_device_train_tokens", c.PerDeviceTrainTokens, 0)
+	k.size("global_batch_tokens", c.GlobalBatchTokens, 0)
 	k.size("per_device_eval_batch_size", c.PerDeviceEvalBatchSize, 1)
 	k.size("global_batch_size", c.GlobalBatchSize, 0)
 	k.size("gradient_accumulation_steps", c.GradientAccumulationSteps, 1)

@@ -20,14 +20,17 @@ func (c *Config) Lanes(worldMax int) (int, error) {
 	if worldMax < 1 {
 		return 0, fmt.Errorf("the number of ranks must be at least 1, got %d", worldMax)
 	}
-	if c.GlobalBatchSize == 0 {
+	key, global, batch, one := "global_batch_size", c.GlobalBatchSize, c.PerDeviceTrainBatchSize, "per_device_train_batch_size"
+	if c.PerDeviceTrainTokens > 0 {
+		key, global, batch, one = "global_batch_tokens", c.GlobalBatchTokens, c.PerDeviceTrainTokens, "per_device_train_tokens"
+	}
+	if global == 0 {
 		return worldMax * c.GradientAccumulationSteps, nil
 	}
-	lanes := c.GlobalBatchSize / c.PerDeviceTrainBatchSize
+	lanes := global / batch
 	if worldMax > lanes {
-		return 0, fmt.Errorf("global_batch_size: %d is %d micro-batches of %d, which %d ranks cannot share; use at most %d ranks, "+
-			"a smaller per_device_train_batch_size or a larger global_batch_size",
-			c.GlobalBatchSize, lanes, c.PerDeviceTrainBatchSize, worldMax, lanes)
+		return 0, fmt.Errorf("%s: %d is %d micro-batches of %d, which %d ranks cannot share; use at most %d ranks, a smaller %s or a larger %s",
+			key, global, lanes, batch, worldMax, lanes, one, key)
 	}
 	return lanes, nil
 }

@@ -37,4 +37,11 @@ func TestLanes(t *testing.T) {
 			expect(t, "lanes", err, c.err)
 		}
 	}
+	tokens := Config{PerDeviceTrainTokens: 4096, GlobalBatchTokens: 16384, GradientAccumulationSteps: 1}
+	if got, err := tokens.Lanes(3); got != 4 || err != nil {
+		t.Errorf("%d lanes (%v), want 4", got, err)
+	}
+	_, err := tokens.Lanes(5)
+	expect(t, "lanes", err, "global_batch_tokens: 16384 is 4 micro-batches of 4096, which 5 ranks cannot share; use at most 4 ranks, "+
+		"a smaller per_device_train_tokens or a larger global_batch_tokens")
 }

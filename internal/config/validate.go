@@ -34,6 +34,9 @@ func (c *Config) settle(given func(key string) bool, sources map[string]string) 
 			follow("sentence_unit", "objective", func() { c.SentenceUnit = "auto" })
 		}
 	}
+	if c.PerDeviceTrainTokens > 0 {
+		follow("per_device_train_batch_size", "per_device_train_tokens", func() { c.PerDeviceTrainBatchSize = 0 })
+	}
 	follow("data_seed", "seed", func() { c.DataSeed = c.Seed })
 	follow("eval_strategy", "eval_data", func() {
 		c.EvalStrategy = "no"
@@ -184,6 +187,17 @@ func (c *Config) checkCombinations(k *checker) {
 		k.want(c.GradientAccumulationSteps <= 1, "global_batch_size",
 			"fixes the accumulation already; remove global_batch_size or gradient_accumulation_steps %d", c.GradientAccumulationSteps)
 	}
+	if budget := c.PerDeviceTrainTokens; budget > 0 {
+		k.want(c.PerDeviceTrainBatchSize == 0, "per_device_train_tokens", "a micro-batch has either so many tokens or per_device_train_batch_size samples; keep one")
+		k.want(c.GlobalBatchSize == 0, "global_batch_size", "counts samples, and per_device_train_tokens tokens; use global_batch_tokens")
+		k.want(c.GlobalBatchTokens%budget == 0, "global_batch_tokens", "%d is not a multiple of per_device_train_tokens %d", c.GlobalBatchTokens, budget)
+		k.want(c.GlobalBatchTokens == 0 || c.GradientAccumulationSteps <= 1, "global_batch_tokens",
+			"fixes the accumulation already; remove global_batch_tokens or gradient_accumulation_steps %d", c.GradientAccumulationSteps)
+	} else {
+		k.want(c.GlobalBatchTokens == 0, "global_batch_tokens", "needs per_device_train_tokens")
+	}
+	k.want(c.LongSamples != "truncate" || c.SampleUnit != "window", "long_samples", "windows hold every token, so nothing can be truncated; use sample_unit document")
+	k.want(c.LongSamples != "split" || c.SampleUnit != "pair", "long_samples", "a sentence of a pair cannot be split, only truncated")
 	k.want(c.MaxSteps != -1 || c.NumTrainEpochs > 0, "num_train_epochs", "must be above 0 where max_steps is not given")
 	k.want(c.EvalStrategy == "no" || c.EvalStrategy == "" || len(c.EvalData) > 0, "eval_strategy", "%s needs eval_data", c.EvalStrategy)
 	k.want(!c.EvalOnStart || len(c.EvalData) > 0, "eval_on_start", "true needs eval_data")

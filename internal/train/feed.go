@@ -104,7 +104,7 @@ func (f *feed) run(ctx context.Context, from int64) {
 			return
 		}
 		in.step = step
-		in.err = f.fill(in)
+		in.err = f.fill(ctx, in)
 		last := in.err != nil || in.stop
 		select {
 		case f.out <- in:
@@ -117,18 +117,26 @@ func (f *feed) run(ctx context.Context, from int64) {
 	}
 }
 
-func (f *feed) fill(in *stepInput) error {
-	epoch, epochStep := f.plan.at(in.step)
+func (f *feed) fill(ctx context.Context, in *stepInput) (err error) {
+	if f.plan.tokens != nil {
+		if err := f.plan.tokens.reach(ctx, in.step); err != nil {
+			return err
+		}
+	}
+	epoch, _ := f.plan.at(in.step)
 	for _, b := range in.batches {
 		b.Reset()
 	}
 	parts := f.job.Objectives.Parts
 	for lane := f.first; lane < f.end; lane++ {
-		samples := &in.samples[lane-f.first]
-		samples.epoch, samples.numbers = epoch, f.plan.order.MicroBatch(epoch, epochStep, lane, samples.numbers)
+		samples, from := &in.samples[lane-f.first], int64(0)
+		samples.epoch = epoch
+		if samples.numbers, from, err = f.plan.microBatch(in.step, lane, samples.numbers); err != nil {
+			return err
+		}
 		for at, index := range samples.numbers {
 			key := objectives.Key{Seed: uint64(f.job.Config.Seed), Epoch: uint64(epoch), Sample: uint64(index)}
-			pool := f.plan.order.Pool(epoch, epochStep, lane, at)
+			pool := f.plan.order.PoolAt(epoch, lane, from+int64(at))
 			part := f.job.Objectives.Choose(key)
 			b := in.batches[(lane-f.first)*len(parts)+part].Batch
 			if err := f.job.appendSample(b, parts[part], f.job.Train, pool, index, &f.sample, key); err != nil {

@@ -1,6 +1,7 @@
 package train
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -22,7 +23,7 @@ func TestInspectShowsWhatTheFeedGives(t *testing.T) {
 				}
 			}
 			samples := map[int64]bool{}
-			err := Inspect(job, 4, epoch, 1000, func(index int64, _ string, b *objectives.Batch) error {
+			err := Inspect(context.Background(), job, 4, epoch, 1000, func(index int64, _ string, b *objectives.Batch) error {
 				samples[index] = true
 				got = append(got, b.IDs...)
 				return nil
@@ -33,10 +34,10 @@ func TestInspectShowsWhatTheFeedGives(t *testing.T) {
 		}
 		shown := 0
 		enough := errors.New("enough")
-		if err := Inspect(job, 4, 0, 3, func(int64, string, *objectives.Batch) error { shown++; return nil }); err != nil || shown != 3 {
+		if err := Inspect(context.Background(), job, 4, 0, 3, func(int64, string, *objectives.Batch) error { shown++; return nil }); err != nil || shown != 3 {
 			t.Errorf("%d samples, %v; want 3", shown, err)
 		}
-		if err := Inspect(job, 4, 0, 3, func(int64, string, *objectives.Batch) error { return enough }); !errors.Is(err, enough) {
+		if err := Inspect(context.Background(), job, 4, 0, 3, func(int64, string, *objectives.Batch) error { return enough }); !errors.Is(err, enough) {
 			t.Errorf("the error is %v", err)
 		}
 	}

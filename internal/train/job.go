@@ -23,6 +23,7 @@ type Job struct {
 	Train      *shard.Dataset
 	Eval       []EvalSet
 	Objectives *objectives.Mixture
+	PlansDir   string // keeps the plans of micro-batches that are cut by tokens
 
 	Log  zerolog.Logger
 	Stop <-chan struct{} // closed when the run shall stop with a checkpoint

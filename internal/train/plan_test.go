@@ -1,6 +1,7 @@
 package train
 
 import (
+	"context"
 	"strings"
 	"testing"
 )
@@ -70,8 +71,9 @@ func TestPlanWithoutAStep(t *testing.T) {
 			t.Errorf("%d samples: %v", samples, err)
 		}
 	}
-	wantKind(t, CheckLength(c, 7, 4), ErrInput, "7 samples", "4 lanes")
-	if err := CheckLength(c, 8, 4); err != nil {
+	jobOf := func(n int) *Job { return newJob(t, c, n) }
+	wantKind(t, CheckLength(context.Background(), jobOf(7), 4), ErrInput, "7 samples", "4 lanes")
+	if err := CheckLength(context.Background(), jobOf(8), 4); err != nil {
 		t.Error(err)
 	}
 }

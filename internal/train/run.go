@@ -26,8 +26,12 @@ func Run(ctx context.Context, job *Job) (Result, error) {
 		return Result{}, err
 	}
 	job.Beat(PhaseSetup, start.step, start.step)
-	plan, err := newPlan(job.Config, job.Train.Len(), start.lanes)
+	plan, err := job.newPlan(ctx, start.lanes)
 	if err != nil {
+		return Result{}, mark(ErrInput, err)
+	}
+	defer plan.close()
+	if err := plan.checkPlan(ctx, start); err != nil {
 		return Result{}, mark(ErrInput, err)
 	}
 	if err := r.setUp(start); err != nil {
@@ -50,7 +54,7 @@ func Run(ctx context.Context, job *Job) (Result, error) {
 
 // loop is the run from the first step to the last.
 func (r *rank) loop(ctx context.Context, p *plan, out *output, start beginning) (result Result, err error) {
-	if r.job.Config.EvalOnStart && p.evalSteps > 0 && start.step == 0 {
+	if r.job.Config.EvalOnStart && p.evalSteps != 0 && start.step == 0 {
 		if err := r.evaluateAndReport(0, out); err != nil {
 			return Result{}, err
 		}
@@ -119,7 +123,7 @@ func (r *rank) loop(ctx context.Context, p *plan, out *output, start beginning) 
 // stopEarly ends the run after step steps, with a checkpoint from which a second start sees that it has ended.
 func (r *rank) stopEarly(ctx context.Context, p *plan, out *output, feed *feed, step int64) error {
 	r.job.Log.Info().Int64("step", step).Str("metric", r.best.key).Int("evaluations", r.best.behind).Msg("early stopping: the metric does not get better")
-	if p.saveSteps > 0 {
+	if p.saveSteps != 0 {
 		if err := out.save(step); err != nil {
 			return err
 		}

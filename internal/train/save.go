@@ -152,13 +152,13 @@ func (s *saver) state(step int64) (checkpoint.State, error) {
 	epoch, epochStep := s.plan.at(step)
 	return checkpoint.State{Step: step, Epoch: epoch, EpochStep: epochStep, Lanes: s.plan.lanes,
 		Seeds: checkpoint.Seeds{Seed: c.Seed, Data: c.DataSeed, Eval: c.EvalSeed}, Generation: job.Generation,
-		Environment: job.environment(), ShardsDigest: job.Train.Digest(), OptimizerSteps: s.r.opt.Steps(), Config: resolved}, nil
+		Environment: job.environment(), ShardsDigest: job.Train.Digest(), PlanDigest: s.plan.planDigest(step), OptimizerSteps: s.r.opt.Steps(), Config: resolved}, nil
 }
 
 func (s *saver) trainerState(step, tokens int64, history []map[string]any) checkpoint.TrainerState {
 	c := s.r.job.Config
 	state := checkpoint.TrainerState{Epoch: s.plan.epochs(step), GlobalStep: step, MaxSteps: s.plan.total, LogHistory: history,
-		NumInputTokensSeen: tokens, EvalSteps: s.plan.evalSteps, LoggingSteps: s.plan.loggingSteps, SaveSteps: s.plan.saveSteps,
+		NumInputTokensSeen: tokens, EvalSteps: s.plan.interval(s.plan.evalSteps), LoggingSteps: s.plan.loggingSteps, SaveSteps: s.plan.interval(s.plan.saveSteps),
 		NumTrainEpochs: int64(math.Ceil(s.plan.epochs(s.plan.total))), TrainBatchSize: int64(c.PerDeviceTrainBatchSize)}
 	if kept := s.r.best.kept; kept != nil {
 		path := s.checkpointPath(kept.step)

@@ -2,6 +2,7 @@ package train
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"strings"
 
@@ -29,10 +30,15 @@ func CheckStart(c *config.Config, world int, digest func() (string, error)) (lan
 	return d.Resume.State.Lanes, mark(ErrInput, err)
 }
 
-// CheckLength tells why there would be no step to run: an error of kind [ErrInput].
-func CheckLength(c *config.Config, samples int64, lanes int) error {
-	_, err := newPlan(c, samples, lanes)
-	return mark(ErrInput, err)
+// CheckLength tells why there would be no step to run, or a sample is too long for a micro-batch: an error of kind [ErrInput]. It needs job's Config, Train,
+// Objectives and PlansDir alone.
+func CheckLength(ctx context.Context, job *Job, lanes int) error {
+	p, err := job.newPlan(ctx, lanes)
+	if err != nil {
+		return mark(ErrInput, err)
+	}
+	p.close()
+	return nil
 }
 
 // resumable returns what has changed since a checkpoint, or why this run cannot go on from it. samples is the digest of the training
