@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -99,6 +100,9 @@ func (c *hashCache) look(ctx context.Context, path string) (Source, time.Time, e
 		return Source{}, time.Time{}, fmt.Errorf("shard: %s: %w", path, err)
 	}
 	info, err := os.Stat(c.cfg.lies(path))
+	if errors.Is(err, os.ErrNotExist) {
+		return Source{}, time.Time{}, vanished(path, err)
+	}
 	if err != nil {
 		return Source{}, time.Time{}, fmt.Errorf("shard: %w", err)
 	}
@@ -189,6 +193,9 @@ func (c *hashCache) remember(path string, entry cachedHash) {
 
 func (c *hashCache) hashFile(ctx context.Context, path string, m *meter) (sum string, bytes int64, err error) {
 	f, err := c.cfg.open(ctx, path)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", 0, vanished(path, err)
+	}
 	if err != nil {
 		return "", 0, err
 	}

@@ -181,6 +181,14 @@ func (e *changedError) Error() string {
 
 func (e *changedError) Unwrap() error { return e.cause }
 
+// vanished is the error of a source that was listed and is not there any more.
+func vanished(path string, err error) error {
+	if bad := (*BadRecord)(nil); !errors.As(err, &bad) {
+		err = &BadRecord{Path: path, Offset: -1, Reason: ReasonVanished, Hint: "it was there when data was listed; run again", Err: err}
+	}
+	return &changedError{path, err}
+}
+
 // readSource hands on the documents of source i, and checks that it is still the one that the digest saw.
 func (k *partMaker) readSource(ctx context.Context, i int, m *manifest, yield func(document) error) (err error) {
 	source := k.index.Sources[i]

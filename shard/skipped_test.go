@@ -130,6 +130,20 @@ func TestSourcesChange(t *testing.T) {
 	}
 }
 
+// TestVanishedBeforeHashing: a file that goes after it was listed is named, and can be told from other faults.
+func TestVanishedBeforeHashing(t *testing.T) {
+	cfg := partedConfig(t, t.TempDir(), 1, "")
+	gone := filepath.Join(cfg.Paths[0], "gone.txt")
+	var changed *changedError
+	_, err := openHashCache(&cfg).hash(t.Context(), []string{gone}, new(meter))
+	if wantError(t, err, "gone.txt", "vanished", "run again"); !errors.As(err, &changed) {
+		t.Error(err)
+	}
+	if _, _, err = openHashCache(&cfg).hashFile(t.Context(), gone, new(meter)); !errors.As(err, &changed) {
+		t.Error(err)
+	}
+}
+
 // fullDisk fails as a full disk does, after some calls.
 type fullDisk struct{ testEncoder }
 
