@@ -13,7 +13,7 @@
 // Every rank must call the group's collectives in the same order. Gradients are summed, never averaged: the loss is divided by
 // the global count before backward.
 //
-// A Group is Gloo's, Gloo's with the gradients in memory that the ranks of a node share, or one within a process.
+// A Group is Gloo's, Gloo's with the gradients in memory that the ranks of a node share, NCCL's, or one within a process.
 //
 // Before it comes internal/model, whose parameters live in these buffers; after it internal/train, which runs the steps.
 package ddp

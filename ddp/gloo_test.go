@@ -37,6 +37,7 @@ func TestMain(m *testing.M) {
 type glooReport struct {
 	Error   string
 	Seconds float64 // that the failed collective took
+	Early   int     // all-reduces of buckets that started before backward ended
 }
 
 // scenes are what a rank's process may do with its group; each returns the error that it provoked.
@@ -156,6 +157,9 @@ func playScene(scene string, rank, size int, report *glooReport) error {
 	}
 	defer client.Close()
 	torch.SetThreads(1)
+	if os.Getenv(envGroup) == "nccl" {
+		return playNCCL(scene, rank, size, rpcStore{client}, report)
+	}
 	g, err := NewGloo(rpcStore{client}, rank, size, "127.0.0.1", glooTimeout)
 	if err != nil {
 		return err
@@ -178,6 +182,12 @@ const glooTimeout = 5 * time.Second
 // play runs a scene with size ranks and returns their reports; that of a process that was killed is nil.
 func play(t *testing.T, scene string, size int, wait func(rank int) bool) []*glooReport {
 	t.Helper()
+	return playWith(t, nil, scene, size, wait)
+}
+
+// playWith is play with more variables for the ranks.
+func playWith(t *testing.T, variables []string, scene string, size int, wait func(rank int) bool) []*glooReport {
+	t.Helper()
 	socket := serveStore(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	var unwaited sync.WaitGroup
@@ -190,6 +200,7 @@ func play(t *testing.T, scene string, size int, wait func(rank int) bool) []*glo
 	for rank := range size {
 		cmd := exec.CommandContext(ctx, os.Args[0])
 		cmd.Env = append(os.Environ(), envScene+"="+scene, fmt.Sprint(envRank, "=", rank), fmt.Sprint(envSize, "=", size), envSocket+"="+socket)
+		cmd.Env = append(cmd.Env, variables...)
 		cmd.Stderr = os.Stderr
 		run := func() {
 			out, err := cmd.Output()

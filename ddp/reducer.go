@@ -86,6 +86,7 @@ func (r *Reducer) Begin() {
 		panic("ddp: Begin twice")
 	}
 	r.started = true
+	r.mark(markBegin)
 	r.hooks.Arm()
 	go r.send()
 }
@@ -107,7 +108,7 @@ func (r *Reducer) send() {
 		}
 		for next < len(r.views) && out.err == nil && (full[next] || order == sendAll) {
 			var w Work
-			if w, out.err = r.group.AllReduce(r.views[next]); out.err == nil {
+			if w, out.err = r.allReduce(next); out.err == nil {
 				out.works = append(out.works, w)
 			}
 			next++
@@ -116,12 +117,39 @@ func (r *Reducer) send() {
 	r.sent <- out
 }
 
+// recording is a group that keeps a record of its collectives.
+type recording interface {
+	allReduceBucket(t torch.Tensor, bucket int) (Work, error)
+	mark(what string)
+}
+
+// allReduce starts the all-reduce of a bucket.
+func (r *Reducer) allReduce(bucket int) (Work, error) {
+	if g, ok := r.group.(recording); ok {
+		return g.allReduceBucket(r.views[bucket], bucket)
+	}
+	return r.group.AllReduce(r.views[bucket])
+}
+
+// Marks in the record of a group.
+const (
+	markBegin  = "last backward pass of a step"
+	markFinish = "backward has ended"
+)
+
+func (r *Reducer) mark(what string) {
+	if g, ok := r.group.(recording); ok {
+		g.mark(what)
+	}
+}
+
 // Finish sends what has not left yet, waits for all, and returns how long it waited. After it the gradients are sums over ranks.
 func (r *Reducer) Finish() (waited time.Duration, err error) {
 	if !r.started {
 		panic("ddp: Finish without Begin")
 	}
 	start := time.Now()
+	r.mark(markFinish)
 	err = r.end(sendAll)
 	if late := r.hooks.Late(); err == nil && late >= 0 {
 		err = fmt.Errorf("the gradient of %s came after its bucket had left: a bug in the model", r.params.list[r.watched[late]].Name)

@@ -50,6 +50,7 @@ type Library struct {
 	version int
 	// has* say which of the newer functions there are, so that a call need not look into C's memory.
 	hasSplit, hasMem, hasRegister bool
+	loopback                      bool
 }
 
 // Open finds and opens libnccl.so.2, once a process (the package's comment says where it looks). The error is ErrNotFound, or
@@ -79,6 +80,7 @@ func open() (*Library, error) {
 			return nil, l.tooOld(name, "2.14")
 		}
 	}
+	l.loopback = lib.IsDouble()
 	l.hasSplit = !lacks["ncclCommSplit"]
 	l.hasMem = !lacks["ncclMemAlloc"] && !lacks["ncclMemFree"]
 	l.hasRegister = !lacks["ncclCommRegister"] && !lacks["ncclCommDeregister"]
@@ -92,6 +94,9 @@ func (l *Library) tooOld(name, version string) error {
 
 // Path is the file that was opened.
 func (l *Library) Path() string { return l.path }
+
+// Loopback tells whether this is the test double (nccl/loopback), which works on the host's memory.
+func (l *Library) Loopback() bool { return l.loopback }
 
 // Version is NCCL's own number, as 22809 for 2.28.9.
 func (l *Library) Version() int { return l.version }

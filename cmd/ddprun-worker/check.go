@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -102,13 +101,12 @@ func check(ctx context.Context, c *config.Config, nproc int, dry bool, stderr io
 	return err
 }
 
-// checkDevice refuses a device that this build cannot use.
+// checkDevice refuses a device or a backend that this version or this machine cannot use.
 func checkDevice(c *config.Config) error {
-	if c.Device == "cuda" || c.Backend == "nccl" {
-		return fmt.Errorf("device: %s, backend: %s: this version trains on the CPU with gloo alone; set device: cpu and backend: gloo, or leave both out",
-			c.Device, c.Backend)
+	if c.Device == "cuda" {
+		return errors.New("device: cuda: this version's layers run on the CPU alone; set device: cpu, or leave it out")
 	}
-	return nil
+	return train.CheckBackend(c)
 }
 
 // missingParents lists dir and those above it that do not exist, the deepest first.

@@ -199,7 +199,7 @@ type Config struct {
 	// Device of the ranks: auto takes cuda where there is a GPU. (Trainer has use_cpu.)
 	Device string `json:"device" enum:"auto|cpu|cuda" cfg:"resume"`
 	// Communication between the ranks: auto is nccl on cuda, and on cpu gloo with gradients summed in memory that a node's ranks share;
-	// gloo alone does without that memory. ddp_backend is taken too.
+	// gloo alone does without that memory. On the CPU nccl is refused but on the loopback library, the test double of NCCL. ddp_backend is taken too.
 	Backend string `json:"backend" enum:"auto|gloo|nccl" cfg:"resume"`
 	// CPU threads of each rank. 0: the node's cores divided by its ranks. (A name of ddprun.)
 	ThreadsPerRank int `json:"threads_per_rank" cfg:"resume"`

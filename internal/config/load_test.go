@@ -172,7 +172,6 @@ func TestErrors(t *testing.T) {
 		{"lr_scheduler_type: warmup_stable_decay\nlr_scheduler_kwargs: {num_decay_steps: 1, warmup_type: \"\"}", `train.yaml:5: lr_scheduler_kwargs: warmup_type must be one of linear, cosine, 1-sqrt, got ""`},
 		{"lr_scheduler_type: warmup_stable_decay\nlr_scheduler_kwargs: {num_decay_steps: 1, num_cycles: 1, decay_type: linear}", "train.yaml:5: lr_scheduler_kwargs: num_cycles is of decay_type cosine, but decay_type is linear"},
 		{"lr_scheduler_type: constant\nwarmup_steps: 3", "train.yaml:5: warmup_steps: lr_scheduler_type constant has no warm-up; use constant_with_warmup"},
-		{"device: cpu\nbackend: nccl", "train.yaml:5: backend: nccl moves data between GPUs, but device is cpu; use gloo or auto"},
 		{"device: cuda\nuse_cpu: true", "train.yaml:5: use_cpu: says the same as device (train.yaml:4); keep one"},
 		{"no_cuda: 1", "train.yaml:4: no_cuda: want true or false, got the number 1"},
 		{"save_safetensors: false", "train.yaml:4: save_safetensors: weights are always written as safetensors; remove it"},

@@ -201,7 +201,6 @@ func (c *Config) checkCombinations(k *checker) {
 	k.want(c.MaxSteps != -1 || c.NumTrainEpochs > 0, "num_train_epochs", "must be above 0 where max_steps is not given")
 	k.want(c.EvalStrategy == "no" || c.EvalStrategy == "" || len(c.EvalData) > 0, "eval_strategy", "%s needs eval_data", c.EvalStrategy)
 	k.want(!c.EvalOnStart || len(c.EvalData) > 0, "eval_on_start", "true needs eval_data")
-	k.want(c.Backend != "nccl" || c.Device != "cpu", "backend", "nccl moves data between GPUs, but device is cpu; use gloo or auto")
 	c.checkBest(k)
 	for _, pattern := range c.Freeze {
 		_, err := regexp.Compile(pattern)

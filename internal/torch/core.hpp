@@ -45,6 +45,13 @@ dt_error dt_memory(dt_tensor t, int scalar_type, void** out) {
   });
 }
 
+dt_error dt_address(dt_tensor t, uintptr_t* out) {
+  return guard([&] {
+    TORCH_CHECK(T(t).is_contiguous(), "want a contiguous tensor, got strides ", T(t).strides());
+    *out = reinterpret_cast<uintptr_t>(T(t).data_ptr());
+  });
+}
+
 dt_error dt_from_int64(const int64_t* data, int64_t n, dt_tensor* out) {
   return guard([&] {
     at::Tensor t = at::empty({n}, at::kLong);

@@ -14,6 +14,7 @@ typedef char *dt_error;  // NULL: no error
 dt_error dt_zeros(const int64_t *dims, int ndims, int scalar_type, dt_tensor *out);
 dt_error dt_from_memory(void *memory, int64_t n, int scalar_type, dt_tensor *out);
 dt_error dt_memory(dt_tensor t, int scalar_type, void **out);
+dt_error dt_address(dt_tensor t, uintptr_t *out);
 dt_error dt_from_int64(const int64_t *data, int64_t n, dt_tensor *out);
 dt_error dt_slice1d_view(dt_tensor flat, int64_t offset, const int64_t *dims, int ndims, dt_tensor *out);
 dt_error dt_set_grad(dt_tensor t, dt_tensor grad);

@@ -16,15 +16,38 @@ type DType int32
 
 // The element types in use.
 const (
-	Int32   DType = 3
-	Int64   DType = 4
-	Float32 DType = 6
-	Float64 DType = 7
+	Int32    DType = 3
+	Int64    DType = 4
+	Float16  DType = 5
+	Float32  DType = 6
+	Float64  DType = 7
+	BFloat16 DType = 15
 )
+
+// String returns the name that libtorch has for d.
+func (d DType) String() string {
+	switch d {
+	case Int32:
+		return "int32"
+	case Int64:
+		return "int64"
+	case Float16:
+		return "float16"
+	case Float32:
+		return "float32"
+	case Float64:
+		return "float64"
+	case BFloat16:
+		return "bfloat16"
+	}
+	return fmt.Sprint("dtype ", int32(d))
+}
 
 // Size returns the bytes of one element.
 func (d DType) Size() int64 {
 	switch d {
+	case Float16, BFloat16:
+		return 2
 	case Int32, Float32:
 		return 4
 	case Int64, Float64:
@@ -89,6 +112,13 @@ func (t Tensor) Int64s() []int64 {
 // Float64s returns the tensor's own memory, as [Tensor.Float32s].
 func (t Tensor) Float64s() []float64 {
 	return unsafe.Slice((*float64)(t.memory(Float64)), t.Numel())
+}
+
+// Address returns where the tensor's elements lie, in the memory of its device. It must be contiguous.
+func (t Tensor) Address() uintptr {
+	var p C.uintptr_t
+	must("address", C.dt_address(t.shim(), &p))
+	return uintptr(p)
 }
 
 func (t Tensor) memory(want DType) unsafe.Pointer {

@@ -69,6 +69,7 @@ func (r *rank) loop(ctx context.Context, p *plan, out *output, start beginning) 
 	defer func() {
 		if err != nil {
 			r.host.Abort() // the feed may wait for a peer that does not come
+			r.data.Abort() // and so may the peers for this rank
 		}
 		feed.close()
 	}()

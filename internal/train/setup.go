@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -216,6 +217,14 @@ func groups(job *Job) (data, host ddp.Group, err error) {
 	if host, err = ddp.NewGloo(prefixed{job.Store, "host/"}, job.Rank, job.World, job.Host, timeout); err != nil {
 		return nil, nil, mark(ErrPeer, err)
 	}
+	if job.Config.Backend == "nccl" {
+		data, err = ddp.NewNCCL(prefixed{job.Store, "nccl/"}, job.Rank, job.World, ddp.NCCLConfig{Timeout: timeout, Dump: dumpFile(job)})
+		if err != nil {
+			host.Close()
+			return nil, nil, mark(ErrPeer, err)
+		}
+		return data, host, nil
+	}
 	if data, err = ddp.NewGloo(prefixed{job.Store, "data/"}, job.Rank, job.World, job.Host, timeout); err != nil {
 		host.Close()
 		return nil, nil, mark(ErrPeer, err)
@@ -227,6 +236,22 @@ func groups(job *Job) (data, host ddp.Group, err error) {
 		}
 	}
 	return data, host, nil
+}
+
+// dumpFile is where a rank writes the record of its last collectives when one fails: an attempt's files lie together.
+func dumpFile(job *Job) string {
+	return filepath.Join(job.Config.OutputDir, ".ddprun", "collectives", fmt.Sprint("attempt_", job.Generation), fmt.Sprint("rank-", job.Rank, ".json"))
+}
+
+// CheckBackend tells why this machine cannot use the backend, before anything is started: an error of kind [ErrInput].
+func CheckBackend(c *config.Config) error {
+	if c.Backend != "nccl" {
+		return nil
+	}
+	if err := ddp.CheckNCCL(); err != nil {
+		return mark(ErrInput, fmt.Errorf("backend: nccl: %w; backend: gloo, or auto, trains on the CPU", err))
+	}
+	return nil
 }
 
 // prefixed is a store whose keys begin with prefix.

@@ -67,6 +67,7 @@ func (w *workspace) startProgram(program string, args ...string) *process {
 			p.cmd.Env = append(p.cmd.Env, variable)
 		}
 	}
+	p.cmd.Env = append(p.cmd.Env, w.env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
 	p.cmd.WaitDelay = 10 * time.Second // a worker that outlives ddprun holds its output open
 	if err := p.cmd.Start(); err != nil {

@@ -22,12 +22,13 @@ type settings map[string]any
 type workspace struct {
 	t   testing.TB
 	dir string
+	env []string // more variables for the programs
 }
 
 // newWorkspace holds model/, text.txt of documents lines and heldout.txt of 11.
 func newWorkspace(t testing.TB, documents int) *workspace {
 	t.Helper()
-	w := &workspace{t, t.TempDir()}
+	w := &workspace{t: t, dir: t.TempDir()}
 	w.write("model/vocab.txt", strings.Join(vocabulary(), "\n")+"\n")
 	w.write("model/tokenizer_config.json", `{"tokenizer_class": "BertTokenizer", "do_lower_case": true, "unk_token": "[UNK]",
  "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]", "model_max_length": 40}`)
