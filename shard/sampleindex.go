@@ -53,6 +53,9 @@ func (cfg *SampleConfig) digest(corpus string) [sha256.Size]byte {
 	if cfg.DocumentsDigest != "" {
 		parts = append(parts, cfg.DocumentsDigest)
 	}
+	if cfg.Group {
+		parts = append(parts, "group", cfg.Separator)
+	}
 	_ = json.NewEncoder(h).Encode(parts)
 	return [sha256.Size]byte(h.Sum(nil))
 }
@@ -75,7 +78,7 @@ func openSamples(c *Corpus, path string, digest [sha256.Size]byte, cfg *SampleCo
 	if err != nil {
 		return nil, err
 	}
-	s := &Samples{corpus: c, path: path, data: data, unit: cfg.Unit, max: int64(cfg.MaxTokens),
+	s := &Samples{corpus: c, path: path, data: data, unit: cfg.Unit, max: int64(cfg.MaxTokens), group: newGroup(c, cfg),
 		digest: fmt.Sprintf("%x", cfg.digest(c.ContentDigest()))}
 	if err := s.parse(digest); err != nil {
 		_ = unix.Munmap(data)
@@ -134,13 +137,14 @@ type sampleCutter struct {
 	out    *bufio.Writer
 	report SampleReport
 	before int64    // documents of the corpus in earlier shards
+	group  *group   // nil: windows are of one document
 	tokens []uint32 // scratch
 }
 
 // buildSamples cuts the corpus and writes the index. The caller holds the lock.
 func buildSamples(ctx context.Context, c *Corpus, path string, digest [sha256.Size]byte, cfg *SampleConfig) error {
 	err := writeFileAtomic(path, func(f *os.File) error {
-		cutter := &sampleCutter{cfg: cfg, out: bufio.NewWriterSize(f, 1<<20)}
+		cutter := &sampleCutter{cfg: cfg, group: newGroup(c, cfg), out: bufio.NewWriterSize(f, 1<<20)}
 		if _, err := cutter.out.Write(make([]byte, sampleHeaderBytes)); err != nil {
 			return err
 		}
@@ -215,6 +219,9 @@ func (k *sampleCutter) cut(file *shardFile) (err error) {
 	defer faultError(file.path, debug.SetPanicOnFault(true), &err)
 	if k.cfg.Unit == Pair {
 		return k.cutPairs(file)
+	}
+	if k.group != nil {
+		return k.cutGroups(file)
 	}
 	for d := range int64(file.h.documents) {
 		if !k.counts(d) {

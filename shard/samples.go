@@ -43,6 +43,11 @@ type SampleConfig struct {
 	MaxTokens int  // of a sample, without special tokens; of each sentence of a pair
 	Long      Long // default: split; of pairs: truncate
 
+	// Group lets windows go on over the documents of a shard, with the Separator between two. Every token of the corpus is then still in exactly one window; all but a shard's
+	// last have MaxTokens, or one less where a document ends there.
+	Group     bool
+	Separator uint32
+
 	// Keep, if set, says whether a sample, or each sentence of a pair, holds anything to
 	// train on; those that do not are left out and counted. It may not retain the tokens. KeepDigest names
 	// it: other answers, another digest.
@@ -94,7 +99,8 @@ type Samples struct {
 	data   []byte  // the mapped index
 	first  []int64 // sample of each shard, and the number of samples
 	unit   SampleUnit
-	max    int64 // tokens in a sample, or in each sentence of a pair
+	max    int64  // tokens in a sample, or in each sentence of a pair
+	group  *group // nil: windows are of one document
 	digest string
 	report SampleReport
 }
@@ -161,6 +167,8 @@ func (cfg *SampleConfig) check(c *Corpus) error {
 		return fmt.Errorf("shard: long sentences are to be %q; it is split or truncate", cfg.Long)
 	case cfg.Unit == Window && cfg.Long != LongSplit:
 		return fmt.Errorf("shard: windows hold every token; long documents cannot be truncated")
+	case cfg.Group && cfg.Unit != Window:
+		return fmt.Errorf("shard: %ss are of one document; only windows go on over several", cfg.Unit)
 	case cfg.Unit == Pair && cfg.Long != LongTruncate:
 		return fmt.Errorf("shard: a sentence of a pair cannot be split, only truncated")
 	case cfg.MaxTokens < 1 || int64(cfg.MaxTokens) > maxTableEntries:
@@ -193,6 +201,10 @@ func (s *Samples) At(i int64, out *Sample) error {
 	out.Next, out.NextWordStart = out.Next[:0], out.NextWordStart[:0]
 	if s.unit == Pair {
 		return s.pairAt(file, start, out)
+	}
+	if s.group != nil {
+		out.Tokens, out.WordStart, err = s.group.fill(file, start, length, out.Tokens, out.WordStart)
+		return err
 	}
 	out.Tokens, out.WordStart, err = fill(file, start, start+length, out.Tokens, out.WordStart)
 	return err
@@ -232,7 +244,11 @@ func (s *Samples) locate(i int64) (file *shardFile, start, length int64, err err
 	if file, err = s.corpus.shard(shard); err != nil {
 		return nil, 0, 0, err
 	}
-	if start+length > int64(file.h.tokens) {
+	most := int64(file.h.tokens)
+	if s.group != nil {
+		most += int64(file.h.documents) // a separator each
+	}
+	if start >= int64(file.h.tokens) || start+length > most {
 		err = s.beyond(i, start, length, file)
 	}
 	return file, start, length, err

@@ -179,7 +179,7 @@ func (t *text) prepareConfig(c *config.Config, shardsDir string, paths []string)
 
 // sampleConfig says what of the shards is a sample.
 func (t *text) sampleConfig(c *config.Config) shard.SampleConfig {
-	return shard.SampleConfig{Unit: shard.SampleUnit(c.SampleUnit), Long: shard.Long(c.LongSamples), MaxTokens: t.objectives.TextTokens(t.maxTokens),
+	return shard.SampleConfig{Unit: shard.SampleUnit(c.SampleUnit), Long: shard.Long(c.LongSamples), Group: c.GroupTexts, Separator: t.vocab.SEP, MaxTokens: t.objectives.TextTokens(t.maxTokens),
 		Keep: t.objectives.Keep, KeepDigest: t.objectives.KeepDigest()}
 }
 

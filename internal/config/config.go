@@ -31,6 +31,9 @@ type Config struct {
 	// What one training sample is: a window of max_seq_length tokens, a sentence, a document (cut if longer), or two sentences that
 	// follow each other in a document (pair). Default: pair for an objective on pairs, sentence for reconstruction, else window.
 	SampleUnit string `json:"sample_unit" enum:"window|sentence|document|pair"`
+	// Let windows go on from one document to the next, with the tokenizer's SEP token between them, which is never masked (RoBERTa's FULL-SENTENCES; run_mlm.py groups texts so, without
+	// it). Fewer windows are short, but what the model reads then mixes documents. For objective mlm. (A name of ddprun.)
+	GroupTexts bool `json:"group_texts"`
 	// What becomes of a sentence or document that is longer than a sample: it is split into several, or its first tokens alone are trained on. The
 	// share that is cut off is logged. Default: truncate for pairs, else split. (A name of ddprun.)
 	LongSamples string `json:"long_samples" enum:"|split|truncate" cfg:"null"`

@@ -17,6 +17,8 @@ func TestTokenBudgetKeys(t *testing.T) {
 		"per_device_train_tokens: 10\nglobal_batch_tokens: 20\ngradient_accumulation_steps: 2": "fixes the accumulation",
 		"global_batch_tokens: 20":                                                              "needs per_device_train_tokens",
 		"per_device_train_batch_size: 0":                                                       "must be at least 1",
+		"group_texts: true\nsample_unit: document":                                             "is for sample_unit window",
+		"group_texts: true\nobjective: span_corruption":                                        "is for objective mlm",
 		"long_samples: truncate":                                                               "windows hold every token",
 		"objective: nsp\nlong_samples: split":                                                  "only truncated",
 		"sample_unit: document\nlong_samples: leave_out":                                       "split, truncate",

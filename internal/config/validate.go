@@ -196,6 +196,8 @@ func (c *Config) checkCombinations(k *checker) {
 	} else {
 		k.want(c.GlobalBatchTokens == 0, "global_batch_tokens", "needs per_device_train_tokens")
 	}
+	k.want(!c.GroupTexts || c.SampleUnit == "window", "group_texts", "is for sample_unit window, but it is %s", c.SampleUnit)
+	k.want(!c.GroupTexts || len(c.Mix()) == 1 && c.Has("mlm"), "group_texts", "is for objective mlm; %s would move separators, or take them out", c.names())
 	k.want(c.LongSamples != "truncate" || c.SampleUnit != "window", "long_samples", "windows hold every token, so nothing can be truncated; use sample_unit document")
 	k.want(c.LongSamples != "split" || c.SampleUnit != "pair", "long_samples", "a sentence of a pair cannot be split, only truncated")
 	k.want(c.MaxSteps != -1 || c.NumTrainEpochs > 0, "num_train_epochs", "must be above 0 where max_steps is not given")
