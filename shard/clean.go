@@ -36,7 +36,7 @@ type CleanConfig struct {
 	HeldOutPercent float64 // of the documents, by their hashes; at least 0 and below 100
 
 	Threads       int          // default: GOMAXPROCS
-	PassDocuments int64        // that are compared at once, 20 to 40 bytes of memory each; default 4 Mi
+	PassDocuments int64        // that are compared at once, 20 to 40 bytes of memory each; default 3 Mi, which take 64 MiB
 	Waiting       func()       // called before waiting for another process that cleans
 	stage         func(string) // tests stop here
 }
@@ -49,6 +49,9 @@ type Cleaned struct {
 	Dir      string // holds the sets and the report
 	Reused   bool   // all was there already
 }
+
+// ReportPath is the file of the Report, which has the examples too.
+func (c *Cleaned) ReportPath() string { return filepath.Join(c.Dir, reportName) }
 
 // Close unmaps the sets.
 func (c *Cleaned) Close() error {
@@ -70,7 +73,7 @@ func (cfg *CleanConfig) check() error {
 		cfg.Threads = runtime.GOMAXPROCS(0)
 	}
 	if cfg.PassDocuments == 0 {
-		cfg.PassDocuments = 4 << 20
+		cfg.PassDocuments = 3 << 20
 	}
 	switch d := cfg.Deduplicate; {
 	case d != DeduplicateNone && d != DeduplicateExact && d != DeduplicateNear:

@@ -177,5 +177,5 @@ func TestSamplesOfAnotherSet(t *testing.T) {
 	}
 	defer none.Close()
 	_, err = c.Samples(context.Background(), SampleConfig{Unit: Pair, MaxTokens: 3, Documents: none})
-	wantError(t, err, "none of its", "duplicates")
+	wantError(t, err, "no document is left of", "duplicates")
 }

@@ -206,7 +206,7 @@ var ErrNothingLeft = errors.New("no sample is left")
 // nothingLeft explains a corpus without a sample.
 func (cfg *SampleConfig) nothingLeft(r SampleReport) error {
 	if cfg.Documents != nil && cfg.Documents.Len() == 0 {
-		return fmt.Errorf("%w: none of its %d documents counts, by their length or as duplicates", ErrNothingLeft, cfg.Documents.documents)
+		return fmt.Errorf("%w of %d: all are too short, too long, duplicates or held out", ErrNoDocument, cfg.Documents.documents)
 	}
 	if cfg.Unit == Pair && r.LeftOut == 0 {
 		return fmt.Errorf("no document has two sentences: set sentence_unit (line: one a line, auto: found from punctuation) so that " +

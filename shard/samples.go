@@ -156,8 +156,8 @@ func (cfg *SampleConfig) check(c *Corpus) error {
 	}
 	if cfg.Documents != nil {
 		cfg.DocumentsDigest = cfg.Documents.digest
-		if n := c.Counts().Documents; n != cfg.Documents.documents {
-			return fmt.Errorf("shard: %s is a set of %d documents; the corpus has %d", cfg.Documents.path, cfg.Documents.documents, n)
+		if c != nil && c.Counts().Documents != cfg.Documents.documents {
+			return fmt.Errorf("shard: %s is a set of %d documents; the corpus has %d", cfg.Documents.path, cfg.Documents.documents, c.Counts().Documents)
 		}
 	}
 	switch {

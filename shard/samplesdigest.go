@@ -11,15 +11,23 @@ import (
 // prepares and writes nothing; texts whose hashes are not known are read. So a run can be told apart from another one's
 // continuation before anything is made for it.
 func SamplesDigest(prepare PrepareConfig, samples SampleConfig) (string, error) {
-	samples.Dir = prepare.Dir // check wants one
-	if err := samples.check(nil); err != nil {
+	if _, err := samples.ContentDigest(""); err != nil { // before a text is read
 		return "", err
 	}
 	content, err := ContentDigest(prepare)
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%x", samples.digest(content)), nil
+	return samples.ContentDigest(content)
+}
+
+// ContentDigest is the Digest of the Samples of a corpus with this ContentDigest.
+func (cfg SampleConfig) ContentDigest(corpus string) (string, error) {
+	cfg.Dir = "." // check wants one
+	if err := cfg.check(nil); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%x", cfg.digest(corpus)), nil
 }
 
 // ContentDigest is the ContentDigest of the Corpus that Prepare would make. It prepares and writes nothing, as SamplesDigest.

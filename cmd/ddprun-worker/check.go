@@ -12,7 +12,6 @@ import (
 	"github.com/ddprun/ddprun/internal/config"
 	"github.com/ddprun/ddprun/internal/hf"
 	"github.com/ddprun/ddprun/internal/train"
-	"github.com/ddprun/ddprun/shard"
 )
 
 func newCheckCommand() *cobra.Command {
@@ -60,21 +59,7 @@ func check(ctx context.Context, c *config.Config, nproc int, dry bool, stderr io
 	if err := train.CheckMetric(c, t.objectives); err != nil {
 		return err
 	}
-	lanes, err := train.CheckStart(c, nproc, func() (string, error) {
-		var streams []shard.StreamDigest
-		for _, s := range c.Data {
-			prepare, err := t.prepareConfig(c, shardsDir(c), s.Paths)
-			if err != nil {
-				return "", err
-			}
-			samples, err := shard.SamplesDigest(prepare, t.sampleConfig(c))
-			if err != nil {
-				return "", err
-			}
-			streams = append(streams, shard.StreamDigest{Samples: samples, Weight: s.Weight, Share: s.Share})
-		}
-		return shard.DatasetDigest(uint64(c.DataSeed), streams...), nil
-	})
+	lanes, err := train.CheckStart(c, nproc, func() (string, error) { return t.trainingDigest(c) })
 	if err != nil {
 		return err
 	}

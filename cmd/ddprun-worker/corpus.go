@@ -190,6 +190,7 @@ type corpora struct {
 	closers []func() error
 	made    []string // shards that were not there before, and are small
 	reports []namedReport
+	cleaned *shard.Cleaned // nil: all documents count
 }
 
 // namedReport is what preparing has said of a list of texts.
@@ -237,57 +238,97 @@ func (t *text) withCorpora(cmd *cobra.Command, c *config.Config, rank int, f fun
 // openCorpora prepares and opens the text of a run. The caller closes what it gets, also after an error.
 func (t *text) openCorpora(ctx context.Context, c *config.Config, shardsDir string, stderr io.Writer, log zerolog.Logger) (*corpora, error) {
 	d := &corpora{}
-	open := func(name string, data config.Data) (*shard.Dataset, error) {
-		set, err := t.openDataset(ctx, c, d, shardsDir, name, data, stderr, log)
-		if err != nil && ctx.Err() == nil && !isStorageError(err) {
-			err = inputError{err}
+	err := t.openAll(ctx, c, d, shardsDir, stderr, log)
+	if err != nil && ctx.Err() == nil && !isStorageError(err) {
+		err = inputError{err}
+	}
+	return d, err
+}
+
+func (t *text) openAll(ctx context.Context, c *config.Config, d *corpora, shardsDir string, stderr io.Writer, log zerolog.Logger) error {
+	open := func(name string, data config.Data) ([]stream, error) {
+		var streams []stream
+		for _, s := range data {
+			of := name
+			if s.Name != "" {
+				of += "." + s.Name
+			}
+			corpus, err := t.openCorpus(ctx, c, d, shardsDir, of, s.Paths, stderr, log)
+			if err != nil {
+				return nil, err
+			}
+			streams = append(streams, stream{DataStream: s, text: of, corpus: corpus})
 		}
-		return set, err
+		return streams, nil
 	}
-	var err error
-	if d.train, err = open("data", c.Data); err != nil {
-		return d, err
+	training, err := open("data", c.Data)
+	if err != nil {
+		return err
 	}
+	var sets [][]stream
 	for _, set := range c.EvalData {
 		name := "eval_data"
 		if set.Name != "" {
 			name += "." + set.Name
 		}
-		samples, err := open(name, config.DataOf(set.Paths...))
+		streams, err := open(name, config.DataOf(set.Paths...))
 		if err != nil {
-			return d, err
+			return err
 		}
-		d.eval = append(d.eval, train.EvalSet{Name: set.Name, Samples: samples})
+		sets = append(sets, streams)
 	}
-	return d, nil
+	heldOut, err := clean(ctx, c, d, shardsDir, training, sets, log)
+	if err != nil {
+		return err
+	}
+	if len(heldOut) > 0 {
+		sets = append(sets, heldOut)
+	}
+	if d.train, err = t.openDataset(ctx, c, d, training, log); err != nil {
+		return err
+	}
+	for i, name := range c.EvalSets() {
+		samples, err := t.openDataset(ctx, c, d, sets[i], log)
+		if err != nil {
+			return err
+		}
+		d.eval = append(d.eval, train.EvalSet{Name: name, Samples: samples})
+	}
+	return nil
 }
 
-// openDataset prepares and opens the streams of text.
-func (t *text) openDataset(ctx context.Context, c *config.Config, d *corpora, shardsDir, name string, data config.Data, stderr io.Writer, log zerolog.Logger) (*shard.Dataset, error) {
+// stream is text that is prepared and open.
+type stream struct {
+	config.DataStream
+	text      string // for the log: data, data.NAME, ...
+	corpus    *shard.Corpus
+	documents *shard.DocumentSet // that count; nil: all
+}
+
+// openDataset opens the samples of streams.
+func (t *text) openDataset(ctx context.Context, c *config.Config, d *corpora, from []stream, log zerolog.Logger) (*shard.Dataset, error) {
 	var streams []shard.Stream
-	for _, s := range data {
-		of := name
-		if s.Name != "" {
-			of += "." + s.Name
-		}
-		samples, err := t.openCorpus(ctx, c, d, shardsDir, of, s.Paths, stderr, log)
+	var paths []string
+	for _, s := range from {
+		samples, err := t.openSamples(ctx, c, d, s, log)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("text %s: %w", strings.Join(s.Paths, ", "), err)
 		}
 		streams = append(streams, shard.Stream{Name: s.Title(), Samples: samples, Weight: s.Weight, Share: s.Share})
+		paths = append(paths, s.Paths...)
 	}
 	set, err := shard.NewDataset(uint64(c.DataSeed), streams...)
 	if err == nil && c.RandomSentences() {
 		if err = set.CheckNegatives(c.NSPNegatives == "any"); err != nil {
-			err = fmt.Errorf("text %s: %w", strings.Join(data.Paths(), ", "), err)
+			err = fmt.Errorf("text %s: %w", strings.Join(paths, ", "), err)
 		}
 	}
 	return set, err
 }
 
-// openCorpus prepares the text at paths, where that has not been done, and opens its samples, which d owns. One process of a node
+// openCorpus prepares the text at paths, where that has not been done, and opens it for d, which owns it. One process of a node
 // works, the others wait.
-func (t *text) openCorpus(ctx context.Context, c *config.Config, d *corpora, shardsDir, name string, paths []string, stderr io.Writer, log zerolog.Logger) (*shard.Samples, error) {
+func (t *text) openCorpus(ctx context.Context, c *config.Config, d *corpora, shardsDir, name string, paths []string, stderr io.Writer, log zerolog.Logger) (*shard.Corpus, error) {
 	cfg, err := t.prepareConfig(c, shardsDir, paths)
 	if err != nil {
 		return nil, err
@@ -319,17 +360,24 @@ func (t *text) openCorpus(ctx context.Context, c *config.Config, d *corpora, sha
 		return nil, err
 	}
 	d.closers = append(d.closers, corpus.Close)
-	samples, err := corpus.Samples(ctx, t.sampleConfig(c))
+	return corpus, nil
+}
+
+// openSamples opens the samples of a stream for d, which owns them.
+func (t *text) openSamples(ctx context.Context, c *config.Config, d *corpora, from stream, log zerolog.Logger) (*shard.Samples, error) {
+	cfg := t.sampleConfig(c)
+	cfg.Documents = from.documents
+	samples, err := from.corpus.Samples(ctx, cfg)
 	if errors.Is(err, shard.ErrNothingLeft) {
 		err = fmt.Errorf("%w: all tokens are special ones such as the unknown token, or there is nothing beside them, so that objective %s has nothing to mask or to predict; "+
 			"does the model's tokenizer know this language?", err, strings.Join(t.objectives.Terms(), " + "))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("text %s: %w", strings.Join(paths, ", "), err)
+		return nil, err
 	}
 	d.closers = append(d.closers, samples.Close)
 	if r := samples.Report(); r.CutTokens > 0 {
-		log.Info().Str("text", name).Int64("cut", r.Cut).Int64("tokens", r.CutTokens).Str("share", fmt.Sprintf("%.2f%%", 100*r.CutShare())).
+		log.Info().Str("text", from.text).Int64("cut", r.Cut).Int64("tokens", r.CutTokens).Str("share", fmt.Sprintf("%.2f%%", 100*r.CutShare())).
 			Msg("longer than a sample: cut off and not trained on (long_samples)")
 	}
 	if r := samples.Report(); r.LeftOut > 0 && !r.Reused {

@@ -41,6 +41,9 @@ shards: that may be named as data itself, elsewhere and without the text. --set 
 				for _, report := range data.reports {
 					report.print(cmd.OutOrStdout())
 				}
+				if data.cleaned != nil {
+					printCleaned(cmd.OutOrStdout(), c, data.cleaned)
+				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s: %d samples\n", shardsDir(c), data.train.Len())
 				return nil
 			})

@@ -40,6 +40,19 @@ type Config struct {
 	// Text held out for evaluation, given as data is, or named sets as a map from name to such. A named set is reported
 	// as eval_NAME_loss.
 	EvalData EvalData `json:"eval_data" cfg:"null,path,resume"`
+	// Percentage of the documents of data that are held out for evaluation instead of trained on, chosen by the hash of their text: a document and its copies are on one side,
+	// under any tokenizer and in any order of the files. 0: none; below 100. The set is reported as eval_loss, beside eval_data as eval_validation_loss. (The name is that of
+	// transformers' run_mlm.py.)
+	ValidationSplitPercentage float64 `json:"validation_split_percentage" cfg:"null"`
+	// Documents of data that are dropped since their text comes before in data (of all streams, the first stays), or in eval_data: exact, equal texts; near, also
+	// those whose 5-grams of tokens are alike by near_duplicate_threshold. A run is then resumed with the same eval_data alone. (A name of ddprun, as are the next three.)
+	Deduplicate string `json:"deduplicate" enum:"none|exact|near"`
+	// Jaccard similarity, as MinHash estimates it, from which on documents are near duplicates; above 0, at most 1.
+	NearDuplicateThreshold float64 `json:"near_duplicate_threshold"`
+	// Fewest tokens of a document of data that is trained on or held out, without special tokens. 0: no bound.
+	MinDocumentTokens int64 `json:"min_document_tokens" cfg:"null"`
+	// Most tokens of such a document. 0: no bound.
+	MaxDocumentTokens int64 `json:"max_document_tokens" cfg:"null"`
 	// What happens to text that is not UTF-8, and to NULs: strict stops with the file and place, replace puts U+FFFD there.
 	EncodingErrors string `json:"encoding_errors" enum:"strict|replace"`
 	// What becomes of a bad record, such as a JSON line without the field, a damaged archive or a document that is too long: stop ends with its file, place and
@@ -271,6 +284,8 @@ func Default() *Config {
 		EncodingErrors:            "strict",
 		OnError:                   "stop",
 		MaxDocumentBytes:          16 << 20,
+		Deduplicate:               "none",
+		NearDuplicateThreshold:    0.8,
 		DataOrder:                 "shuffled",
 		Objective:                 "mlm",
 		NSPNegatives:              "other_document",

@@ -71,6 +71,10 @@ func (c *Config) checkObjectiveAndBatches(k *checker) {
 	k.number("early_stopping_threshold", c.EarlyStoppingThreshold, c.EarlyStoppingThreshold >= 0, "at least 0")
 	k.size("eval_decode_samples", c.EvalDecodeSamples, 0)
 	k.number("label_smoothing_factor", c.LabelSmoothingFactor, c.LabelSmoothingFactor >= 0 && c.LabelSmoothingFactor < 1, "at least 0 and below 1")
+	k.number("validation_split_percentage", c.ValidationSplitPercentage, c.ValidationSplitPercentage >= 0 && c.ValidationSplitPercentage < 100, "at least 0 and below 100")
+	k.number("near_duplicate_threshold", c.NearDuplicateThreshold, c.NearDuplicateThreshold > 0 && c.NearDuplicateThreshold <= 1, "above 0 and at most 1")
+	k.want(c.MinDocumentTokens >= 0, "min_document_tokens", "must be at least 0, got %d", c.MinDocumentTokens)
+	k.want(c.MaxDocumentTokens >= 0, "max_document_tokens", "must be at least 0, got %d", c.MaxDocumentTokens)
 	k.size("max_seq_length", c.MaxSeqLength, 0)
 	least := 1
 	if c.PerDeviceTrainTokens > 0 {

@@ -40,7 +40,7 @@ func (c *Config) settle(given func(key string) bool, sources map[string]string) 
 	follow("data_seed", "seed", func() { c.DataSeed = c.Seed })
 	follow("eval_strategy", "eval_data", func() {
 		c.EvalStrategy = "no"
-		if len(c.EvalData) > 0 {
+		if len(c.EvalSets()) > 0 {
 			c.EvalStrategy = "steps"
 		}
 	})
@@ -65,6 +65,23 @@ func (c *Config) Mix() Mixture {
 // Has tells whether one of the objectives is among these.
 func (c *Config) Has(objectives ...string) bool {
 	return slices.ContainsFunc(c.Mix(), func(m MixedObjective) bool { return slices.Contains(objectives, m.Objective) })
+}
+
+// SplitName is the name of the set that validation_split_percentage holds out, where eval_data has sets too.
+const SplitName = "validation"
+
+// EvalSets are the names of the evaluation sets: those of eval_data and, behind them, that of validation_split_percentage. The name of the only one may be empty.
+func (c *Config) EvalSets() []string {
+	var names []string
+	for _, set := range c.EvalData {
+		names = append(names, set.Name)
+	}
+	if c.ValidationSplitPercentage > 0 && len(names) > 0 {
+		return append(names, SplitName)
+	} else if c.ValidationSplitPercentage > 0 {
+		return []string{""}
+	}
+	return names
 }
 
 // names are the objectives in words.
@@ -136,6 +153,7 @@ func (c *Config) checkRequired(k *checker) {
 		seen[set.Name] = true
 		k.want(len(set.Paths) > 0 && !slices.Contains(set.Paths, ""), "eval_data", "%s holds an empty path or none", key)
 	}
+	k.want(c.ValidationSplitPercentage == 0 || !seen[SplitName], "eval_data", "the set name %q is that of validation_split_percentage", SplitName)
 	for _, path := range []struct{ key, text string }{{"model", c.Model}, {"output_dir", c.OutputDir},
 		{"data", strings.Join(c.Data.Paths(), "")}, {"text_field", c.TextField}, {"eval_data", fmt.Sprint(c.EvalData)}, {"shards_dir", c.ShardsDir},
 		{"resume_from_checkpoint", c.ResumeFromCheckpoint}} {
@@ -201,8 +219,12 @@ func (c *Config) checkCombinations(k *checker) {
 	k.want(c.LongSamples != "truncate" || c.SampleUnit != "window", "long_samples", "windows hold every token, so nothing can be truncated; use sample_unit document")
 	k.want(c.LongSamples != "split" || c.SampleUnit != "pair", "long_samples", "a sentence of a pair cannot be split, only truncated")
 	k.want(c.MaxSteps != -1 || c.NumTrainEpochs > 0, "num_train_epochs", "must be above 0 where max_steps is not given")
-	k.want(c.EvalStrategy == "no" || c.EvalStrategy == "" || len(c.EvalData) > 0, "eval_strategy", "%s needs eval_data", c.EvalStrategy)
-	k.want(!c.EvalOnStart || len(c.EvalData) > 0, "eval_on_start", "true needs eval_data")
+	k.want(c.EvalStrategy == "no" || c.EvalStrategy == "" || len(c.EvalSets()) > 0, "eval_strategy", "%s needs eval_data or validation_split_percentage", c.EvalStrategy)
+	k.want(!c.EvalOnStart || len(c.EvalSets()) > 0, "eval_on_start", "true needs eval_data or validation_split_percentage")
+	k.want(c.MaxDocumentTokens == 0 || c.MaxDocumentTokens >= c.MinDocumentTokens, "max_document_tokens", "%d is below min_document_tokens %d",
+		c.MaxDocumentTokens, c.MinDocumentTokens)
+	k.want(c.Deduplicate == "near" || c.NearDuplicateThreshold == Default().NearDuplicateThreshold, "near_duplicate_threshold",
+		"is for deduplicate near, but deduplicate is %s", c.Deduplicate)
 	c.checkBest(k)
 	for _, pattern := range c.Freeze {
 		_, err := regexp.Compile(pattern)
@@ -242,7 +264,7 @@ func (c *Config) checkBest(k *checker) {
 		key  string
 		such bool
 	}{{"load_best_model_at_end", c.LoadBestModelAtEnd}, {"early_stopping_patience", c.EarlyStoppingPatience > 0}} {
-		k.want(!wants.such || c.EvalStrategy != "no", wants.key, "needs evaluations: give eval_data, and eval_strategy steps or epoch")
+		k.want(!wants.such || c.EvalStrategy != "no", wants.key, "needs evaluations: give eval_data or validation_split_percentage, and eval_strategy steps or epoch")
 	}
 	k.want(!c.LoadBestModelAtEnd || c.EvalStrategy == "no" || c.SaveStrategy == c.EvalStrategy, "load_best_model_at_end",
 		"needs checkpoints where the model is evaluated: save_strategy is %s, eval_strategy %s", c.SaveStrategy, c.EvalStrategy)

@@ -85,12 +85,12 @@ func (b *best) stop() bool { return b.patience > 0 && b.behind >= b.patience }
 // CheckMetric tells that the evaluations of an objective with these terms have no metric of the name that metric_for_best_model says: an error of kind
 // [ErrInput].
 func CheckMetric(c *config.Config, mixture *objectives.Mixture) error {
-	if c.MetricForBestModel == "" || len(c.EvalData) == 0 {
+	if c.MetricForBestModel == "" || len(c.EvalSets()) == 0 {
 		return nil
 	}
 	var results []evalResult
-	for _, set := range c.EvalData {
-		result := evalResult{set: set.Name}
+	for _, set := range c.EvalSets() {
+		result := evalResult{set: set}
 		for _, t := range termsOf(mixture) {
 			term := evalTerm{name: t.name, tokens: t.head != pairHead}
 			if t.head == targetHead && c.EvalDecodeSamples > 0 {

@@ -55,7 +55,11 @@ func resumable(c *config.Config, world int, samples string, ckpt *checkpoint.Che
 		}
 	}
 	if len(refused) == 0 && ckpt.State.ShardsDigest != samples {
-		refused = append(refused, "data: the text, the weights of its streams or the model's tokenizer have changed")
+		why := "data: the text, the weights of its streams or the model's tokenizer have changed"
+		if c.Deduplicate != "none" {
+			why += ", or eval_data, whose documents deduplicate drops from data"
+		}
+		refused = append(refused, why)
 	}
 	if len(refused) > 0 {
 		return nil, fmt.Errorf("cannot go on from %s: %s; set the earlier values, choose another output_dir, or begin anew with "+
