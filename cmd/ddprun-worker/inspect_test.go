@@ -46,10 +46,16 @@ func TestInspect(t *testing.T) {
 	if again := w.inspect("--samples", "8"); strings.Join(again, "\n") != strings.Join(lines, "\n") {
 		t.Error("the second time shows other samples")
 	}
-	out, err := worker("", "inspect", w.path("train.yaml"), "--samples", "6", "--set", "objective=sop")
+	// A sample of which the log tells a number, and a step.
+	out, err := worker("", "inspect", w.path("train.yaml"), "--sample", "3", "--set", "mlm_probability=0.001")
+	if want := "text.txt, line 8, byte 88 on, document 3 from token 0 on\n| a hen sat down. nobody saw it.\n"; err != nil ||
+		!strings.HasPrefix(out, "sample 3 of 8, epoch 0, step ") || !strings.Contains(out, want) {
+		t.Errorf("%v\n%s", err, out)
+	}
+	out, err = worker("", "inspect", w.path("train.yaml"), "--samples", "6", "--set", "objective=sop")
 	out = strings.ReplaceAll(out, " ##", "")
-	if err != nil || strings.Count(out, ", class ") != 6 || !strings.Contains(out, ", class 1\n  [CLS] nobody saw it . [SEP] a hen sat down . [SEP]") ||
-		!strings.Contains(out, ", class 0\n  [CLS] the fox runs . [SEP] it is quick . [SEP]") {
+	if err != nil || strings.Count(out, ", class ") != 6 || !strings.Contains(out, ", class 1\n| a hen sat down.\n| nobody saw it.\n  [CLS] nobody saw it . [SEP] a hen sat down . [SEP]") ||
+		!strings.Contains(out, ", class 0\n| the fox runs.\n| it is quick.\n  [CLS] the fox runs . [SEP] it is quick . [SEP]") {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
@@ -59,7 +65,8 @@ func TestInspectRefuses(t *testing.T) {
 	w.write("train.yaml", w.config())
 	before := w.tree()
 	for _, args := range [][]string{{}, {"a", "b"}, {w.path("nowhere.yaml")}, {w.path("train.yaml"), "--samples", "0"}, {w.path("train.yaml"), "--epoch", "-1"},
-		{w.path("train.yaml"), "--set", "seed=x"}, {w.path("train.yaml"), "--set", "global_batch_size=12"}} {
+		{w.path("train.yaml"), "--step", "0"}, {w.path("train.yaml"), "--step", "1", "--epoch", "0"}, {w.path("train.yaml"), "--sample", "0", "--samples", "1"},
+		{w.path("train.yaml"), "--lane", "0"}, {w.path("train.yaml"), "--set", "seed=x"}, {w.path("train.yaml"), "--set", "global_batch_size=12"}} {
 		_, err := worker("", append([]string{"inspect"}, args...)...)
 		w.wantRefused(before, err)
 	}
