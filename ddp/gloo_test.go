@@ -43,6 +43,8 @@ type glooReport struct {
 // scenes are what a rank's process may do with its group; each returns the error that it provoked.
 var scenes = map[string]func(g Group, report *glooReport) error{
 	"collectives":       func(g Group, _ *glooReport) error { return collectives(g) },
+	"bf16":              compressed(torch.BFloat16, 7, -126),
+	"fp16":              compressed(torch.Float16, 10, -14),
 	"train":             func(g Group, _ *glooReport) error { return reduceOnce(g) },
 	"killed":            loseRank1(killSelf),
 	"silent":            loseRank1(func() { time.Sleep(time.Hour) }),
@@ -227,7 +229,7 @@ func TestGlooCollectives(t *testing.T) {
 	for _, c := range []struct {
 		scene string
 		size  int
-	}{{"collectives", 2}, {"collectives", 3}, {"train", 3}} {
+	}{{"collectives", 2}, {"collectives", 3}, {"train", 3}, {"bf16", 2}, {"fp16", 2}} {
 		for rank, r := range play(t, c.scene, c.size, nil) {
 			if r == nil || r.Error != "" {
 				t.Errorf("%s, rank %d of %d: %+v", c.scene, rank, c.size, r)

@@ -187,7 +187,7 @@ func TestNCCLCollectives(t *testing.T) {
 	for _, c := range []struct {
 		scene string
 		size  int
-	}{{"collectives", 1}, {"collectives", 2}, {"collectives", 3}, {"train", 4}, {"on a stream", 3}} {
+	}{{"collectives", 1}, {"collectives", 2}, {"collectives", 3}, {"train", 4}, {"bf16", 2}, {"fp16", 2}, {"on a stream", 3}} {
 		for rank, r := range playWith(t, onLoopback(t), c.scene, c.size, nil) {
 			if r == nil || r.Error != "" {
 				t.Errorf("%s, rank %d of %d: %+v", c.scene, rank, c.size, r)

@@ -14,6 +14,7 @@ type Reducer struct {
 	group   Group
 	watched []int          // the parameters that learn
 	views   []torch.Tensor // of each bucket
+	small   []torch.Tensor // what of each is sent in its place; none: the bucket itself
 	hooks   *torch.Buckets
 	ready   chan int // from the hooks; room for all buckets, so that a hook never blocks
 	sent    chan sending
@@ -123,12 +124,42 @@ type recording interface {
 	mark(what string)
 }
 
+// Compress makes the reducer send gradients as d, BFloat16 or Float16, in half of the bytes: rounded before they are summed, and the sums are rounded too. The gradients
+// that Finish leaves, and what follows, are float32 (PyTorch's bf16_compress_hook and fp16_compress_hook, without their division by the ranks).
+// Call it before the first Begin. One rank sends nothing, so there nothing is rounded.
+func (r *Reducer) Compress(d torch.DType) error {
+	if r.group.Size() == 1 {
+		return nil
+	}
+	return torch.Do(func(s *torch.Scope) error {
+		for _, v := range r.views {
+			r.small = append(r.small, s.Move(s.Zeros(d, v.Numel())))
+		}
+		return nil
+	})
+}
+
 // allReduce starts the all-reduce of a bucket.
 func (r *Reducer) allReduce(bucket int) (Work, error) {
-	if g, ok := r.group.(recording); ok {
-		return g.allReduceBucket(r.views[bucket], bucket)
+	t := r.views[bucket]
+	if r.small != nil {
+		t = r.small[bucket]
+		if err := r.views[bucket].Convert(t); err != nil {
+			return nil, err
+		}
 	}
-	return r.group.AllReduce(r.views[bucket])
+	if g, ok := r.group.(recording); ok {
+		return g.allReduceBucket(t, bucket)
+	}
+	return r.group.AllReduce(t)
+}
+
+// wait waits for the all-reduce of a bucket.
+func (r *Reducer) wait(bucket int, w Work) error {
+	if err := w.Wait(); err != nil || r.small == nil {
+		return err
+	}
+	return r.small[bucket].Convert(r.views[bucket])
 }
 
 // Marks in the record of a group.
@@ -174,8 +205,8 @@ func (r *Reducer) end(order int) error {
 		}
 	}
 	note(out.err)
-	for _, w := range out.works {
-		note(w.Wait())
+	for bucket, w := range out.works {
+		note(r.wait(bucket, w))
 	}
 	return err
 }
@@ -189,8 +220,8 @@ func (r *Reducer) Close() {
 	if r.hooks != nil {
 		r.hooks.Close()
 	}
-	for _, v := range r.views {
+	for _, v := range append(r.views, r.small...) {
 		v.Free()
 	}
-	r.views = nil
+	r.views, r.small = nil, nil
 }

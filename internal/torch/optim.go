@@ -40,5 +40,10 @@ func (t Tensor) Scale(factor float64) error {
 	return asError("scale", C.dt_scale(t.shim(), C.double(factor)))
 }
 
+// Convert copies t's elements into to, between Float32 and BFloat16 or Float16, rounding to nearest, ties to even. It uses one thread.
+func (t Tensor) Convert(to Tensor) error {
+	return asError("convert", C.dt_convert(t.shim(), to.shim()))
+}
+
 // list views tensors as the C array that they are: a Tensor is one pointer.
 func list(ts []Tensor) *C.dt_tensor { return (*C.dt_tensor)(unsafe.Pointer(unsafe.SliceData(ts))) }

@@ -52,6 +52,31 @@ dt_error dt_square_sums(dt_tensor flat, int64_t segment, double* out, int64_t no
   });
 }
 
+// Copies from into to, which has as many elements and perhaps another type. On the CPU it stays on the calling thread, which may be one
+// without a pool of its own.
+dt_error dt_convert(dt_tensor from, dt_tensor to) {
+  return guard([&] {
+    at::NoGradGuard no_grad;
+    const at::Tensor& f = T(from);
+    at::Tensor& t = T(to);
+    TORCH_CHECK(f.numel() == t.numel(), "convert: ", f.numel(), " elements into ", t.numel());
+    if (!f.is_cpu() || !t.is_cpu()) {
+      t.copy_(f);
+      return;
+    }
+    TORCH_CHECK(f.is_contiguous() && t.is_contiguous(), "convert: want contiguous tensors");
+    auto loop = [n = f.numel()](const auto* x, auto* y) {
+      for (int64_t i = 0; i < n; i++) y[i] = static_cast<std::remove_pointer_t<decltype(y)>>(static_cast<float>(x[i]));
+    };
+    const auto pair = std::make_pair(f.scalar_type(), t.scalar_type());
+    if (pair == std::make_pair(at::kFloat, at::kBFloat16)) loop(f.const_data_ptr<float>(), t.data_ptr<at::BFloat16>());
+    else if (pair == std::make_pair(at::kFloat, at::kHalf)) loop(f.const_data_ptr<float>(), t.data_ptr<at::Half>());
+    else if (pair == std::make_pair(at::kBFloat16, at::kFloat)) loop(f.const_data_ptr<at::BFloat16>(), t.data_ptr<float>());
+    else if (pair == std::make_pair(at::kHalf, at::kFloat)) loop(f.const_data_ptr<at::Half>(), t.data_ptr<float>());
+    else TORCH_CHECK(false, "convert: ", f.scalar_type(), " into ", t.scalar_type());
+  });
+}
+
 dt_error dt_scale(dt_tensor flat, double factor) {
   return guard([&] {
     at::NoGradGuard no_grad;

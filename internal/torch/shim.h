@@ -32,6 +32,7 @@ dt_error dt_fused_adamw(dt_tensor *params, dt_tensor *grads, dt_tensor *exp_avgs
                         int64_t step, double lr, double beta1, double beta2, double weight_decay, double eps);
 dt_error dt_square_sums(dt_tensor flat, int64_t segment, double *out, int64_t nout);
 dt_error dt_scale(dt_tensor flat, double factor);
+dt_error dt_convert(dt_tensor from, dt_tensor to);
 
 // hooks.hpp: buckets of parameters that count down during backward
 typedef void *dt_buckets;

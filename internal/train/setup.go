@@ -118,8 +118,16 @@ func (r *rank) setUp(start beginning) (err error) {
 	}
 	r.opt = ddp.NewOptimizer(r.params, ddp.AdamWConfig{Beta1: c.AdamBeta1, Beta2: c.AdamBeta2, Eps: c.AdamEpsilon, WeightDecay: c.WeightDecay},
 		layerwise(specs, c.LayerwiseLRDecay), steps)
-	r.reduce, err = ddp.NewReducer(r.params, r.data, int64(c.DDPBucketCapMiB)<<20)
-	return err
+	if r.reduce, err = ddp.NewReducer(r.params, r.data, int64(c.DDPBucketCapMiB)<<20); err != nil {
+		return err
+	}
+	switch c.DDPCommHook {
+	case "bf16":
+		return r.reduce.Compress(torch.BFloat16)
+	case "fp16":
+		return r.reduce.Compress(torch.Float16)
+	}
+	return nil
 }
 
 // frozenOf tells which parameters the patterns freeze. A pattern that finds none is an error, and so is that nothing is left to learn.
