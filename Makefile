@@ -8,10 +8,11 @@ buildvcs := $(shell git rev-parse HEAD >/dev/null 2>&1 || echo -buildvcs=false)
 # What libtorch and its C++ need is set for one command at a time: it is large, and only set-up knows it.
 with_torch = env=$$(scripts/env.sh) && eval "$$env"
 with_reference = env=$$(scripts/reference-env.sh) && eval "$$env"
+with_nccl = env=$$(scripts/nccl-wheels.sh) && eval "$$env"
 
 .PHONY: help
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | LC_ALL=C sort | awk -F '\t' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | LC_ALL=C sort | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
 	@echo "Variables: LIBTORCH=DIR (use that libtorch), CUDA=1 or 0 (with or without the CUDA libraries),"
 	@echo "  XDG_CACHE_HOME (where downloads lie), REFERENCE=0 (make test without Python's transformers)."
 
@@ -26,11 +27,19 @@ build: setup ## build bin/ddprun (static) and bin/ddprun-worker
 
 .PHONY: test
 test: build ## run every test but the long ones
-	@$(with_torch) && $(with_reference) && set -x && go test -timeout 20m ./...
+	@$(with_torch) && $(with_reference) && $(with_nccl) && set -x && go test -timeout 20m ./...
 
 .PHONY: test-all
 test-all: build ## run the long tests too
-	@$(with_torch) && $(with_reference) && set -x && DDPRUN_TEST_ALL=1 go test -count=1 -timeout 2h ./...
+	@$(with_torch) && $(with_reference) && $(with_nccl) && set -x && DDPRUN_TEST_ALL=1 go test -count=1 -timeout 2h ./...
+
+.PHONY: test-cuda-libs
+test-cuda-libs: ## check what CUDA=1 sets up, without a GPU (2 GB to download)
+	@$(with_nccl) && torch=$$(scripts/cuda-libs.sh) && set -x && DDPRUN_CUDA_TORCH=$$torch go test -count=1 -run TestOneLibraryWithTorch ./nccl
+
+.PHONY: test-asan
+test-asan: ## run the tests of the NCCL binding under AddressSanitizer
+	ASAN_OPTIONS=detect_leaks=0 DDPRUN_TEST_ALL=1 LOOPBACK_CFLAGS=-fsanitize=address,undefined go test -asan -count=1 -run 'TestCalls|TestFaults|TestAllReduce' ./nccl
 
 .PHONY: lint
 lint: setup ## gofmt, go vet, staticcheck, shellcheck, and the house rules on text

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	library, err := loopback.Build()
+	library, err := loopback.Build(strings.Fields(os.Getenv("LOOPBACK_CFLAGS"))...)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

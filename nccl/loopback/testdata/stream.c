@@ -35,6 +35,25 @@ static pthread_mutex_t event_mu = PTHREAD_MUTEX_INITIALIZER; // of all events
 static pthread_cond_t event_cv = PTHREAD_COND_INITIALIZER;
 static _Thread_local int device, last_error;
 
+// Tasks that are on any stream: what the device has to do.
+static pthread_mutex_t pending_mu = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t pending_cv = PTHREAD_COND_INITIALIZER;
+static uint64_t pending;
+
+static void pending_add(int n) {
+    pthread_mutex_lock(&pending_mu);
+    pending += (uint64_t)n;
+    if (!pending) pthread_cond_broadcast(&pending_cv);
+    pthread_mutex_unlock(&pending_mu);
+}
+
+int cudaDeviceSynchronize(void) {
+    pthread_mutex_lock(&pending_mu);
+    while (pending) pthread_cond_wait(&pending_cv, &pending_mu);
+    pthread_mutex_unlock(&pending_mu);
+    return OK;
+}
+
 static int fail(int e) {
     if (e) last_error = e;
     return e;
@@ -42,6 +61,7 @@ static int fail(int e) {
 
 static void *stream_main(void *arg) {
     struct stream *s = arg;
+    pthread_setname_np(pthread_self(), "loopback-stream");
     pthread_mutex_lock(&s->mu);
     for (;;) {
         while (!s->first && !s->closing) pthread_cond_wait(&s->cv, &s->mu);
@@ -51,6 +71,7 @@ static void *stream_main(void *arg) {
         pthread_mutex_unlock(&s->mu);
         t->run(t->arg);
         free(t);
+        pending_add(-1);
         pthread_mutex_lock(&s->mu);
         s->completed++;
         pthread_cond_broadcast(&s->cv);
@@ -100,6 +121,7 @@ int stream_push(void *handle, task_fn run, void *arg) {
     if (!s) return -1;
     struct task *t = malloc(sizeof *t);
     *t = (struct task){run, arg, NULL};
+    pending_add(1);
     pthread_mutex_lock(&s->mu);
     *s->last = t;
     s->last = &t->next;
@@ -280,14 +302,17 @@ int cudaMemGetInfo(size_t *free_, size_t *total) { *free_ = *total = (size_t)1 <
 int cudaDriverGetVersion(int *v) { *v = 13000; return OK; }
 int cudaRuntimeGetVersion(int *v) { *v = 13000; return OK; }
 int cudaDeviceGetStreamPriorityRange(int *least, int *greatest) { *least = 0; *greatest = -5; return OK; }
-int cudaDeviceSynchronize(void) { return cudaStreamSynchronize(NULL); }
 int cudaGetLastError(void) { int e = last_error; last_error = OK; return e; }
 
 static int allocate(void **p, size_t n) { return fail((*p = aligned_alloc(256, (n + 511) / 256 * 256)) ? OK : MEMORY); }
 int cudaMalloc(void **p, size_t n) { return allocate(p, n); }
-int cudaFree(void *p) { free(p); return OK; }
+int cudaFree(void *p) { // waits for the device, as CUDA's does
+    if (p) cudaDeviceSynchronize();
+    free(p);
+    return OK;
+}
 int cudaMallocHost(void **p, size_t n) { return allocate(p, n); }
-int cudaFreeHost(void *p) { free(p); return OK; }
+int cudaFreeHost(void *p) { return cudaFree(p); }
 
 static const char *text(int e, int name) {
     static const struct { int e; const char *name, *text; } all[] = {
