@@ -10,6 +10,7 @@ import (
 // is empty.
 func TestInProgress(t *testing.T) {
 	t.Setenv("LOOPBACK_LAUNCH_US", "100000")
+	open := descriptors()
 	p := join(must(must(Open()).NewUniqueID()), 0, 1)
 	check(p.comm.Await(patience))
 	v, at := buffer[float32](p, 1)
@@ -32,6 +33,9 @@ func TestInProgress(t *testing.T) {
 	p.do(p.comm.Await(patience))
 	check(p.cuda.Free(at))
 	p.close()
+	if now := descriptors(); now != open {
+		t.Errorf("%d descriptors of the double are open, before there were %d", now, open)
+	}
 	if err := p.comm.Abort(); err != ErrClosed {
 		t.Errorf("after the end: %v", err)
 	}
