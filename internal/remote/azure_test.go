@@ -1,10 +1,8 @@
 package remote
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
-	"errors"
 	"os"
 	"testing"
 
@@ -37,28 +35,5 @@ func TestAzure(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer bucket.Close()
-	put := func(key string, data []byte) {
-		if err := bucket.WriteAll(ctx, key, data, nil); err != nil {
-			t.Fatal(err)
-		}
-	}
-	data := content(100_000)
-	put("d/a.txt", data)
-	put("d/b.bin", nil)
-	s := quick(t)
-	s.stall = 10e9
-	names, err := s.List(ctx, "az://texts/d"+query, isText)
-	if err != nil || len(names) != 1 || names[0] != "az://texts/d/a.txt" {
-		t.Fatalf("%v, %v", names, err)
-	}
-	if got, err := readAll(s, names[0]); err != nil || !bytes.Equal(got, data) {
-		t.Errorf("read %d bytes, %v", len(got), err)
-	}
-	put("d/a.txt", data[1:])
-	if _, err := readAll(s, names[0]); !errors.Is(err, ErrChanged) {
-		t.Errorf("another version: %v", err)
-	}
-	if _, err := s.List(ctx, "az://texts/none"+query, isText); err == nil {
-		t.Error("what is not there was listed")
-	}
+	servesTexts(t, bucket, "az", query)
 }

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"cloud.google.com/go/storage"
@@ -34,7 +35,7 @@ func (o *blobObject) stat(ctx context.Context) (version, error) {
 	return v, nil
 }
 
-// open asks for the version alone; a service that does not heed that is found out by the tag of its answer.
+// open asks for the version alone; a service that does not heed that is found out by the tag and size of its answer.
 func (o *blobObject) open(ctx context.Context, v version, offset, length int64) (io.ReadCloser, error) {
 	options := &blob.ReaderOptions{BeforeRead: func(as func(any) bool) error {
 		var amazon *s3.GetObjectInput
@@ -53,10 +54,16 @@ func (o *blobObject) open(ctx context.Context, v version, offset, length int64) 
 	}}
 	r, err := o.bucket.NewRangeReader(ctx, o.key, offset, length, options)
 	if err != nil {
-		return nil, bucketError(o.bucket, err)
+		err = bucketError(o.bucket, err)
+		if v.generation != 0 && errors.Is(err, ErrNotFound) { // Google forgets a version once there is another
+			if _, now := o.stat(ctx); now == nil {
+				err = &failure{err: ErrChanged}
+			}
+		}
+		return nil, err
 	}
 	var amazon s3.GetObjectOutput
-	if r.As(&amazon) && amazon.ETag != nil && *amazon.ETag != v.tag {
+	if r.As(&amazon) && amazon.ETag != nil && *amazon.ETag != v.tag || r.Size() != v.bytes {
 		r.Close()
 		return nil, &failure{err: ErrChanged}
 	}

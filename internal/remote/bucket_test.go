@@ -116,3 +116,33 @@ func TestOneBucketInOneWay(t *testing.T) {
 		t.Error("two queries for one bucket were taken")
 	}
 }
+
+// servesTexts holds a bucket "texts" of another service than the tests' own server to the same: listed, read, and another version refused.
+func servesTexts(t *testing.T, bucket *blob.Bucket, scheme, query string) {
+	t.Helper()
+	ctx := context.Background()
+	put := func(key string, data []byte) {
+		if err := bucket.WriteAll(ctx, key, data, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data := content(100_000)
+	put("d/a.txt", data)
+	put("d/b.bin", nil)
+	s := quick(t)
+	s.stall = 10e9
+	names, err := s.List(ctx, scheme+"://texts/d"+query, isText)
+	if err != nil || len(names) != 1 || names[0] != scheme+"://texts/d/a.txt" {
+		t.Fatalf("%v, %v", names, err)
+	}
+	if got, err := readAll(s, names[0]); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("read %d bytes, %v", len(got), err)
+	}
+	put("d/a.txt", data[1:])
+	if _, err := readAll(s, names[0]); !errors.Is(err, ErrChanged) {
+		t.Errorf("another version: %v", err)
+	}
+	if _, err := s.List(ctx, scheme+"://texts/none"+query, isText); err == nil {
+		t.Error("what is not there was listed")
+	}
+}
