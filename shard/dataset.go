@@ -47,6 +47,7 @@ type StreamCount struct {
 	Name    string
 	Samples int64 // that it has
 	Epoch   int64 // that an epoch takes of it, with those that come several times
+	Report  SampleReport
 }
 
 // Ref is a sample of a stream, both counted from 0.
@@ -128,9 +129,19 @@ func (d *Dataset) Streams() []StreamCount {
 	var counts []StreamCount
 	for i := range d.streams {
 		s := &d.streams[i]
-		counts = append(counts, StreamCount{s.Name, s.n, s.copies*s.n + s.extra})
+		counts = append(counts, StreamCount{s.Name, s.n, s.copies*s.n + s.extra, s.Samples.Report()})
 	}
 	return counts
+}
+
+// CutShare is the part of all streams' tokens that truncation dropped.
+func (d *Dataset) CutShare() float64 {
+	var all SampleReport
+	for i := range d.streams {
+		r := d.streams[i].Samples.Report()
+		all.Tokens, all.LeftOutTokens, all.CutTokens = all.Tokens+r.Tokens, all.LeftOutTokens+r.LeftOutTokens, all.CutTokens+r.CutTokens
+	}
+	return all.CutShare()
 }
 
 // Ref returns the sample that a number of an epoch stands for. It panics if number is not in [0, Len).

@@ -44,6 +44,12 @@ shards: that may be named as data itself, elsewhere and without the text. --set 
 				if data.cleaned != nil {
 					printCleaned(cmd.OutOrStdout(), c, data.cleaned)
 				}
+				for _, s := range data.train.Streams() {
+					if r := s.Report; r.CutTokens > 0 {
+						fmt.Fprintf(cmd.OutOrStdout(), "%s: %d longer than a sample (long_samples: truncate): %d tokens cut off, %.2f %%\n",
+							s.Name, r.Cut, r.CutTokens, 100*r.CutShare())
+					}
+				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s: %d samples\n", shardsDir(c), data.train.Len())
 				return nil
 			})

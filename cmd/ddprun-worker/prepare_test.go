@@ -43,6 +43,11 @@ func TestPrepareIsIdempotent(t *testing.T) {
 	if out, err := worker("", "prepare", w.path("train.yaml"), "--set", "max_seq_length=8"); err != nil || out == first {
 		t.Errorf("shorter samples: %q, %v", out, err)
 	}
+	// What truncation loses is told.
+	out, err := worker("", "prepare", w.path("train.yaml"), "--set", "max_seq_length=8", "--set", "sample_unit=document", "--set", "long_samples=truncate")
+	if err != nil || !strings.Contains(out, "longer than a sample") || !strings.Contains(out, "tokens cut off, ") {
+		t.Errorf("truncated samples: %q, %v", out, err)
+	}
 }
 
 func TestPrepareRefuses(t *testing.T) {

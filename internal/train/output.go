@@ -261,7 +261,7 @@ func (o *output) finish(step int64) error {
 	peak := peakRSSMiB()
 	o.r.job.Log.Info().Str("output_dir", o.r.job.Config.OutputDir).Int64("peak_rss_mib", peak).Msg("done: the model is saved")
 	return o.record(map[string]any{"step": step, "epoch": o.plan.epochs(step), "train_runtime": seconds, "peak_rss_mib": peak,
-		"num_input_tokens_seen": o.tokens})
+		"num_input_tokens_seen": o.tokens, "cut_token_share": o.r.job.Train.CutShare()})
 }
 
 // close waits for the save under way.
