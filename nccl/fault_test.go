@@ -37,7 +37,10 @@ func init() {
 				err = p.comm.Await(limit)
 			}
 			if err == nil {
-				err = p.watch(limit, k)
+				err = p.watch(limit)
+			}
+			if err != nil { // the launch, or what came after it: a kernel may fail before Await has looked
+				err = fmt.Errorf("collective %d: %w", k, err)
 			}
 		}
 		fmt.Printf("%v; remote %t system %t usage %t timeout %t\n", err, errors.Is(err, ErrRemote), errors.Is(err, ErrSystem), errors.Is(err, ErrUsage),
@@ -96,17 +99,17 @@ func loopbackThreads() int {
 }
 
 // watch polls the stream and the asynchronous error, as ddp's watchdog does.
-func (p *peer) watch(limit time.Duration, k int) error {
+func (p *peer) watch(limit time.Duration) error {
 	for deadline := time.Now().Add(limit); ; time.Sleep(time.Millisecond) {
 		if err := p.comm.AsyncError(); err != nil {
-			return fmt.Errorf("collective %d: %w", k, err)
+			return err
 		}
 		done, err := p.cuda.StreamDone(p.stream)
 		if err != nil || done {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("collective %d: %w", k, ErrTimeout)
+			return ErrTimeout
 		}
 	}
 }
