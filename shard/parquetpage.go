@@ -183,6 +183,7 @@ func (c *columnPages) setValues(rows int64, levels []byte, encoding format.Encod
 	switch encoding {
 	case format.Plain:
 		c.values = &plainArrays{b}
+	//lint:ignore SA1019 what older writers wrote
 	case format.PlainDictionary, format.RLEDictionary:
 		numbers := hybrid{}
 		if len(b) > 0 { // a page of nulls may have none
