@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -24,13 +25,16 @@ const (
 // OpenConfig is how a corpus is opened; its zero value is the usual way.
 type OpenConfig struct {
 	Verify Verify
+	// Remote and From (Report.From), if From is set, are where shards that are not in the directory are fetched from on first use.
+	Remote Remote
+	From   string
 }
 
 // Corpus is a prepared corpus. Its shards are mapped when they are first read from,
 // so a rank opens only those that its lanes touch. Several goroutines may read it.
 type Corpus struct {
 	dir    string
-	verify Verify
+	cfg    OpenConfig
 	index  *index
 	shards []atomic.Pointer[shardFile]
 
@@ -45,8 +49,17 @@ func Open(dir string, cfg OpenConfig) (*Corpus, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Corpus{dir: dir, verify: cfg.Verify, index: x, shards: make([]atomic.Pointer[shardFile], len(x.Shards))}
+	c := &Corpus{dir: dir, cfg: cfg, index: x, shards: make([]atomic.Pointer[shardFile], len(x.Shards))}
 	for i, entry := range x.Shards {
+		if cfg.From != "" {
+			if cfg.Verify != VerifyOpen {
+				continue // fetch looks at the size
+			}
+			if _, err := c.shard(i); err != nil {
+				return nil, errors.Join(err, c.Close())
+			}
+			continue
+		}
 		path := filepath.Join(dir, entry.File)
 		info, err := os.Stat(path)
 		if err != nil {
@@ -83,7 +96,7 @@ func (c *Corpus) Counts() Counts { return c.index.Counts }
 // Sources are the files that the corpus was made of. The caller only reads them.
 func (c *Corpus) Sources() []Source { return c.index.Sources }
 
-// shard returns shard i, mapping it on first use.
+// shard returns shard i, fetching and mapping it on first use.
 func (c *Corpus) shard(i int) (*shardFile, error) {
 	if s := c.shards[i].Load(); s != nil {
 		return s, nil
@@ -96,7 +109,12 @@ func (c *Corpus) shard(i int) (*shardFile, error) {
 	if s := c.shards[i].Load(); s != nil {
 		return s, nil
 	}
-	s, err := openShard(filepath.Join(c.dir, c.index.Shards[i].File), c.index, i, c.verify == VerifyNever)
+	if c.cfg.From != "" {
+		if err := fetch(context.Background(), c.cfg.Remote, c.cfg.From, c.dir, c.index.Shards[i]); err != nil {
+			return nil, err
+		}
+	}
+	s, err := openShard(filepath.Join(c.dir, c.index.Shards[i].File), c.index, i, c.cfg.Verify == VerifyNever)
 	if err != nil {
 		return nil, err
 	}

@@ -74,6 +74,7 @@ type PrepareConfig struct {
 // Report says what Prepare did.
 type Report struct {
 	Dir    string // what Open takes
+	From   string // of shards behind a URL: where their index lies, which Open takes too
 	Digest string // of everything that the shards depend on, in hexadecimal
 	Reused bool   // the shards were there already; nothing was written
 	Shards int
@@ -93,17 +94,26 @@ const maxRelists = 3
 // The sources are read twice, first for the digest; one that changes meanwhile is an error, or with OnErrorSkip has the work begin
 // again with what is there then. A corpus without a token is an error.
 //
-// A directory that Prepare has made may be the only path: its shards are taken as they are, if they are of this tokenizer.
+// A directory that Prepare has made, or the URL of a copy of it, may be the only path: its shards are taken as they are, if they are of
+// this tokenizer.
 func Prepare(ctx context.Context, cfg PrepareConfig) (report Report, err error) {
 	opts, err := cfg.check()
 	if err != nil {
 		return Report{}, err
 	}
-	if x, err := cfg.prepared(opts); x != nil || err != nil {
+	if x, from, err := cfg.prepared(ctx, opts); x != nil || err != nil {
 		if err != nil {
 			return Report{}, err
 		}
-		return x.report(filepath.Clean(cfg.Paths[0]), true), nil
+		dir := filepath.Clean(cfg.Paths[0])
+		if from != "" {
+			if dir, err = cfg.keepIndex(x); err != nil {
+				return Report{}, err
+			}
+		}
+		report := x.report(dir, true)
+		report.From = from
+		return report, nil
 	}
 	if cfg.isStdin() {
 		remove, err := cfg.spoolStdin(ctx)

@@ -16,26 +16,35 @@ func IsPrepared(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// prepared returns the index of the prepared directory that Paths names, or nil. Its shards must be what these options would make.
-func (cfg *PrepareConfig) prepared(opts options) (*index, error) {
+// prepared returns the index of the prepared directory that Paths names, or nil; from is the index's name if it lies behind a URL. Its
+// shards must be what these options would make.
+func (cfg *PrepareConfig) prepared(ctx context.Context, opts options) (x *index, from string, err error) {
 	for _, path := range cfg.Paths {
-		if !IsPrepared(path) {
+		if cfg.isRemote(path) {
+			if x, from, err = cfg.remotePrepared(ctx, path); err != nil {
+				return nil, "", err
+			}
+		} else if IsPrepared(path) {
+			if x, err = readIndex(path); err != nil {
+				return nil, "", err
+			}
+		}
+		if x == nil {
 			continue
 		}
+		if from != "" {
+			path, _, _ = strings.Cut(path, "?") // no error shows a URL's query
+		}
 		if len(cfg.Paths) > 1 {
-			return nil, fmt.Errorf("shard: %s holds prepared shards, which cannot be mixed with other files in one list; "+
+			return nil, "", fmt.Errorf("shard: %s holds prepared shards, which cannot be mixed with other files in one list; "+
 				"make it an entry of data of its own", path)
 		}
-		x, err := readIndex(path)
-		if err != nil {
-			return nil, err
-		}
 		if err := cfg.fits(x, opts); err != nil {
-			return nil, fmt.Errorf("shard: %s %w", path, err)
+			return nil, "", fmt.Errorf("shard: %s %w", path, err)
 		}
-		return x, nil
+		return x, from, nil
 	}
-	return nil, nil
+	return nil, "", nil
 }
 
 // fits refuses shards that were made otherwise than asked for, where a sample depends on it.

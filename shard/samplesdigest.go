@@ -36,7 +36,7 @@ func ContentDigest(prepare PrepareConfig) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	x, err := prepare.prepared(opts)
+	x, _, err := prepare.prepared(context.Background(), opts)
 	if err != nil {
 		return "", err
 	}

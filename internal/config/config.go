@@ -16,7 +16,7 @@ type Config struct {
 	// how a file is read: .jsonl, .ndjson or .json (a JSON object a line), .csv and .tsv (with a header), .parquet, anything else as plain UTF-8 text;
 	// .gz, .zst, .bz2 or .xz behind it, how it is compressed. A directory stands for the files directly in it whose endings are .txt or one of these, .json apart.
 	// Each may be a URL too: s3://, gs://, az:// (as a file, a prefix or a pattern), or https:// (a file); see docs/data.md.
-	// A directory that ddprun prepare has printed may be named too, without its text. ddprun prepare also takes -, standard input.
+	// A directory that ddprun prepare has printed may be named too, without its text, or the URL of a copy of it (docs/data.md). ddprun prepare also takes -, standard input.
 	// Or streams of text that are mixed, a list of maps {path: P, name: N, weight: W}: an epoch takes each sample of a stream as often as its weight
 	// says (default 1, above 0; 1.5: once, and half of them, others in each epoch, once more). Or share: S in place of weight, in all of them: the stream's part of an
 	// epoch relative to the others', where an epoch has as many samples as all streams together.
