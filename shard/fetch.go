@@ -18,6 +18,9 @@ import (
 // remoteDir is where, in the directory of the shards, those of prepared corpora behind URLs are kept.
 const remoteDir = "remote"
 
+// fetchPrefix begins the names of files that are being fetched. It is not tmpPrefix, since whoever makes samples removes those.
+const fetchPrefix = ".fetch-"
+
 // remotePrepared reads the index of the prepared corpus that lies at a URL; from is the index's name. It returns nil where no index lies:
 // then the URL is one of texts, and what is wrong with it is found when they are listed.
 func (cfg *PrepareConfig) remotePrepared(ctx context.Context, url string) (x *index, from string, err error) {
@@ -65,7 +68,15 @@ func (cfg *PrepareConfig) keepIndex(x *index) (dir string, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("shard: %w", err)
 	}
-	if err := x.write(cfg.host, dir); err != nil {
+	made, err := os.MkdirTemp(dir, fetchPrefix+cfg.host+"-")
+	if err != nil {
+		return "", fmt.Errorf("shard: %w", err)
+	}
+	defer os.RemoveAll(made)
+	if err := x.write(cfg.host, made); err != nil {
+		return "", fmt.Errorf("shard: %w", err)
+	}
+	if err := os.Rename(filepath.Join(made, indexName), filepath.Join(dir, indexName)); err != nil {
 		return "", fmt.Errorf("shard: %w", err)
 	}
 	return dir, nil
@@ -100,7 +111,7 @@ func fetch(ctx context.Context, r Remote, from, dir string, entry shardEntry) er
 	if f.Size() != entry.Bytes {
 		return fmt.Errorf("shard: %s has %d bytes and should have %d; upload the prepared directory again", name, f.Size(), entry.Bytes)
 	}
-	tmp := filepath.Join(dir, tmpPrefix+thisHost()+"-"+entry.File)
+	tmp := filepath.Join(dir, fetchPrefix+thisHost()+"-"+entry.File)
 	if err := download(f, tmp, name, entry); err != nil {
 		os.Remove(tmp)
 		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {

@@ -208,6 +208,10 @@ func (k *partMaker) readSource(ctx context.Context, i int, m *manifest, yield fu
 	}()
 	err = k.readDocuments(r, m, yield)
 	m.Counts.Replaced += r.replacements()
+	var other interface{ SourceChanged() bool }
+	if errors.As(err, &other) && other.SourceChanged() {
+		return &changedError{source.Path, err}
+	}
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ type Remote interface {
 	List(ctx context.Context, pattern string, keep func(base string) bool) ([]string, error)
 	// Stat returns a source's size and a tag that another content does not have.
 	Stat(ctx context.Context, name string) (bytes int64, tag string, err error)
-	// Open opens the version that Stat saw last; reading another one is an error.
+	// Open opens the version that Stat saw last; reading another one is an error whose method SourceChanged says true.
 	Open(ctx context.Context, name string) (RemoteFile, error)
 }
 

@@ -110,6 +110,9 @@ type sourceError struct {
 func (e *sourceError) Error() string { return e.text }
 func (e *sourceError) Unwrap() error { return e.kind }
 
+// SourceChanged tells package shard that the source is worth listing again.
+func (e *sourceError) SourceChanged() bool { return e.kind == ErrChanged }
+
 var (
 	queryInText = regexp.MustCompile(`(://[^\s"'?]*)\?[^\s"']*`)
 	userInText  = regexp.MustCompile(`://[^\s"'/@]*@`)

@@ -140,3 +140,23 @@ func TestChangedSourceEndsPreparing(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// With on_error: skip a source that changes is read again, in its new version.
+func TestChangedSourceIsReadAgain(t *testing.T) {
+	data := []byte(strings.Repeat("word\n\n", 100_000))
+	var changed atomic.Bool
+	address, _ := serve(t, data, func(_ int64, w http.ResponseWriter, r *http.Request) bool {
+		if changed.Load() {
+			w.Header().Set("ETag", `"two"`)
+		} else if r.Header.Get("Range") != "bytes=0-0" {
+			changed.Store(true)
+			part(w, r, data, 100_000, false) // the rest is asked for again, and is another version
+		}
+		return false
+	})
+	report, err := shard.Prepare(context.Background(), shard.PrepareConfig{Dir: t.TempDir(), Paths: []string{address}, TextUnit: shard.TextParagraph,
+		SentenceUnit: shard.SentenceLine, Encoder: letters{}, Remote: quick(t), OnError: shard.OnErrorSkip})
+	if err != nil || report.Documents != 100_000 || report.Sources[0].SHA256 != `tag:"two"` || report.Skipped.Total() != 1 {
+		t.Errorf("%d documents of %v, %d skipped, %v", report.Documents, report.Sources, report.Skipped.Total(), err)
+	}
+}
