@@ -318,6 +318,7 @@ func (k *cleaner) eachOf(ctx context.Context, i int, f func(n int64, file *shard
 	if err != nil {
 		return err
 	}
+	defer file.release()
 	defer faultError(file.path, debug.SetPanicOnFault(true), &err)
 	for d := range at.documents {
 		if d%4096 == 0 && ctx.Err() != nil {
@@ -345,6 +346,7 @@ func (k *cleaner) place(n int64) shardPlace {
 	return k.shards[sort.Search(len(k.shards), func(i int) bool { return k.shards[i].first+k.shards[i].documents > n })]
 }
 
+// find returns document n as number d of a shard, which the caller releases.
 func (k *cleaner) find(n int64) (file *shardFile, d int64, err error) {
 	at := k.place(n)
 	file, err = k.corpora[at.corpus].shard(at.shard)

@@ -243,6 +243,7 @@ func (k *cleaner) example(x duplicateOf) (CleanExample, error) {
 			return CleanExample{}, err
 		}
 		places[i] = k.corpora[k.place(n).corpus].documentPlace(file, d)
+		file.release()
 	}
 	return CleanExample{DocumentPlace: places[0], Of: &places[1]}, nil
 }

@@ -1,7 +1,6 @@
 package shard
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -28,6 +27,9 @@ type OpenConfig struct {
 	// Remote and From (Report.From), if From is set, are where shards that are not in the directory are fetched from on first use.
 	Remote Remote
 	From   string
+	// CacheBytes, if above 0, is how much the directory's shards may take together: those that were not read from for the longest time go before another is
+	// fetched.
+	CacheBytes int64
 }
 
 // Corpus is a prepared corpus. Its shards are mapped when they are first read from,
@@ -40,6 +42,7 @@ type Corpus struct {
 
 	mu     sync.Mutex // mapping and closing
 	closed bool
+	reads  atomic.Int64
 }
 
 // Open opens the directory that Prepare made (Report.Dir). It reads index.json and
@@ -50,12 +53,15 @@ func Open(dir string, cfg OpenConfig) (*Corpus, error) {
 		return nil, err
 	}
 	c := &Corpus{dir: dir, cfg: cfg, index: x, shards: make([]atomic.Pointer[shardFile], len(x.Shards))}
+	if err := c.checkCache(); err != nil {
+		return nil, err
+	}
 	for i, entry := range x.Shards {
 		if cfg.From != "" {
 			if cfg.Verify != VerifyOpen {
 				continue // fetch looks at the size
 			}
-			if _, err := c.shard(i); err != nil {
+			if err := c.verify(i); err != nil {
 				return nil, errors.Join(err, c.Close())
 			}
 			continue
@@ -69,7 +75,7 @@ func Open(dir string, cfg OpenConfig) (*Corpus, error) {
 			return nil, fmt.Errorf("shard: %s has %d bytes and should have %d; %s", path, info.Size(), entry.Bytes, hintDamaged)
 		}
 		if cfg.Verify == VerifyOpen {
-			if _, err := c.shard(i); err != nil {
+			if err := c.verify(i); err != nil {
 				return nil, errors.Join(err, c.Close())
 			}
 		}
@@ -96,9 +102,21 @@ func (c *Corpus) Counts() Counts { return c.index.Counts }
 // Sources are the files that the corpus was made of. The caller only reads them.
 func (c *Corpus) Sources() []Source { return c.index.Sources }
 
-// shard returns shard i, fetching and mapping it on first use.
+// verify maps shard i, which checks it.
+func (c *Corpus) verify(i int) error {
+	s, err := c.shard(i)
+	if err == nil {
+		s.release()
+	}
+	return err
+}
+
+// shard returns shard i, fetching and mapping it on first use. The caller releases it.
 func (c *Corpus) shard(i int) (*shardFile, error) {
-	if s := c.shards[i].Load(); s != nil {
+	if c.cfg.CacheBytes > 0 && c.reads.Add(1)%readsPerTidy == 0 {
+		c.tidy()
+	}
+	if s := c.shards[i].Load(); s != nil && s.pin() {
 		return s, nil
 	}
 	c.mu.Lock()
@@ -106,20 +124,26 @@ func (c *Corpus) shard(i int) (*shardFile, error) {
 	if c.closed {
 		return nil, ErrClosed
 	}
-	if s := c.shards[i].Load(); s != nil {
+	if s := c.shards[i].Load(); s != nil && s.pin() {
 		return s, nil
 	}
-	if c.cfg.From != "" {
-		if err := fetch(context.Background(), c.cfg.Remote, c.cfg.From, c.dir, c.index.Shards[i]); err != nil {
+	for {
+		if c.cfg.From != "" {
+			if err := c.fetch(i); err != nil {
+				return nil, err
+			}
+		}
+		s, err := openShard(filepath.Join(c.dir, c.index.Shards[i].File), c.index, i, c.cfg.Verify == VerifyNever)
+		if c.cfg.CacheBytes > 0 && errors.Is(err, os.ErrNotExist) {
+			continue // another process has made room meanwhile
+		}
+		if err != nil {
 			return nil, err
 		}
+		s.pin()
+		c.shards[i].Store(s)
+		return s, nil
 	}
-	s, err := openShard(filepath.Join(c.dir, c.index.Shards[i].File), c.index, i, c.cfg.Verify == VerifyNever)
-	if err != nil {
-		return nil, err
-	}
-	c.shards[i].Store(s)
-	return s, nil
 }
 
 // Close unmaps the shards. Nothing may be reading the Corpus or Samples of it.

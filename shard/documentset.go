@@ -90,7 +90,7 @@ func (b *setBuilder) write(path string, digest [sha256.Size]byte) error {
 
 // openDocumentSet maps a set of that name over so many documents and checks all of it.
 func openDocumentSet(path string, digest [sha256.Size]byte, documents int64) (*DocumentSet, error) {
-	data, err := mapFile(path, setHeaderBytes+(documents+63)/64*8)
+	data, _, err := mapFile(path, setHeaderBytes+(documents+63)/64*8)
 	if err != nil {
 		return nil, err
 	}

@@ -118,5 +118,6 @@ func (k *cleaner) hash(n int64) ([hashBytes]byte, error) {
 	if err != nil {
 		return [hashBytes]byte{}, fmt.Errorf("document %d: %w", n, err)
 	}
+	defer file.release()
 	return file.docHash(d), nil
 }

@@ -82,20 +82,30 @@ func (cfg *PrepareConfig) keepIndex(x *index) (dir string, err error) {
 	return dir, nil
 }
 
-// fetch brings a shard from beside the index at a URL into dir, if it is not there. One process of a node does, others wait. What a
-// killed one has left is written over.
-func fetch(ctx context.Context, r Remote, from, dir string, entry shardEntry) error {
+// fetch brings a shard from beside the index at a URL into the directory, if it is not there. One process of a node does, others wait. What a
+// killed one has left is written over. Where the directory has a limit, one shard comes at a time.
+func (c *Corpus) fetch(i int) error {
+	r, from, dir, entry := c.cfg.Remote, c.cfg.From, c.dir, c.index.Shards[i]
 	to := filepath.Join(dir, entry.File)
 	if there(to, entry.Bytes) {
 		return nil
 	}
-	unlock, err := lockFile(ctx, filepath.Join(dir, lockName+"-"+thisHost()+"-"+entry.File), nil)
+	ctx, lock := context.Background(), lockName+"-"+thisHost()
+	if c.cfg.CacheBytes == 0 {
+		lock += "-" + entry.File
+	}
+	unlock, err := lockFile(ctx, filepath.Join(dir, lock), nil)
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	if there(to, entry.Bytes) {
 		return nil
+	}
+	if c.cfg.CacheBytes > 0 {
+		if err := c.makeRoom(entry.Bytes); err != nil {
+			return fmt.Errorf("shard: %w", err)
+		}
 	}
 	at, query, hasQuery := strings.Cut(from, "?")
 	at = strings.TrimSuffix(at, indexName) + entry.File

@@ -10,24 +10,24 @@ import (
 )
 
 // mapFile maps a file of exactly size bytes for reading.
-func mapFile(path string, size int64) ([]byte, error) {
+func mapFile(path string, size int64) ([]byte, os.FileInfo, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("shard: %w", err)
+		return nil, nil, fmt.Errorf("shard: %w", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("shard: %w", err)
+		return nil, nil, fmt.Errorf("shard: %w", err)
 	}
 	if info.Size() != size {
-		return nil, fmt.Errorf("shard: %s has %d bytes and should have %d; %s", path, info.Size(), size, hintDamaged)
+		return nil, nil, fmt.Errorf("shard: %s has %d bytes and should have %d; %s", path, info.Size(), size, hintDamaged)
 	}
 	data, err := unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
-		return nil, fmt.Errorf("shard: map %s: %w", path, err)
+		return nil, nil, fmt.Errorf("shard: map %s: %w", path, err)
 	}
-	return data, nil
+	return data, info, nil
 }
 
 const hintDamaged = "it is damaged: remove its directory and prepare the corpus again"

@@ -12,6 +12,7 @@ func (d *Dataset) FillNext(r Ref, out *Sample) error {
 	if err != nil {
 		return err
 	}
+	defer file.release()
 	second, err := s.second(file, start)
 	if err != nil {
 		return err
@@ -109,6 +110,7 @@ func (d *Dataset) place(r Ref) (p place, err error) {
 	if err != nil {
 		return place{}, err
 	}
+	defer file.release()
 	defer faultError(file.path, debug.SetPanicOnFault(true), &err)
 	return place{r, file.path, file.documentAt(start)}, nil
 }

@@ -3,14 +3,17 @@ package shard
 import (
 	"fmt"
 	"hash/crc32"
+	"os"
 	"runtime/debug"
 	"sort"
 
 	"golang.org/x/sys/unix"
 )
 
-// shardFile is a mapped shard whose tables have been checked.
+// shardFile is a mapped shard whose tables have been checked. Who has it from Corpus.shard releases it.
 type shardFile struct {
+	pins
+	info   os.FileInfo // of the file that is mapped
 	path   string
 	number int // in the corpus: its place in index.json
 	data   []byte
@@ -21,7 +24,7 @@ type shardFile struct {
 // openShard maps shard i of a corpus, checks it against what index.json says, and its
 // checksum unless skipChecksum is set.
 func openShard(path string, x *index, i int, skipChecksum bool) (*shardFile, error) {
-	data, err := mapFile(path, x.Shards[i].Bytes)
+	data, info, err := mapFile(path, x.Shards[i].Bytes)
 	if err != nil {
 		return nil, err
 	}
@@ -30,6 +33,7 @@ func openShard(path string, x *index, i int, skipChecksum bool) (*shardFile, err
 		_ = unix.Munmap(data)
 		return nil, err
 	}
+	s.info = info
 	return s, nil
 }
 

@@ -74,7 +74,7 @@ func openSamples(c *Corpus, path string, digest [sha256.Size]byte, cfg *SampleCo
 	if info.Size() < sampleHeaderBytes {
 		return nil, fmt.Errorf("shard: %s has %d bytes, too few for a sample index", path, info.Size())
 	}
-	data, err := mapFile(path, info.Size())
+	data, _, err := mapFile(path, info.Size())
 	if err != nil {
 		return nil, err
 	}
@@ -159,6 +159,7 @@ func buildSamples(ctx context.Context, c *Corpus, path string, digest [sha256.Si
 			}
 			err = cutter.cut(file)
 			file.letGo()
+			file.release()
 			if err != nil {
 				return err
 			}

@@ -197,6 +197,7 @@ func (s *Samples) At(i int64, out *Sample) error {
 	if err != nil {
 		return err
 	}
+	defer file.release()
 	out.ID = uint64(i)
 	out.Next, out.NextWordStart = out.Next[:0], out.NextWordStart[:0]
 	if s.unit == Pair {
@@ -235,7 +236,7 @@ func (s *Samples) longest() int64 {
 	return s.max
 }
 
-// locate returns where sample i lies: length tokens from start on in a shard.
+// locate returns where sample i lies: length tokens from start on in a shard, which the caller releases.
 func (s *Samples) locate(i int64) (file *shardFile, start, length int64, err error) {
 	if start, length, err = s.entry(i); err != nil {
 		return nil, 0, 0, err
@@ -249,9 +250,10 @@ func (s *Samples) locate(i int64) (file *shardFile, start, length int64, err err
 		most += int64(file.h.documents) // a separator each
 	}
 	if start >= int64(file.h.tokens) || start+length > most {
-		err = s.beyond(i, start, length, file)
+		file.release()
+		return nil, 0, 0, s.beyond(i, start, length, file)
 	}
-	return file, start, length, err
+	return file, start, length, nil
 }
 
 func (s *Samples) beyond(i, start, length int64, file *shardFile) error {
@@ -291,6 +293,7 @@ func (s *Samples) Origin(i int64) (o Origin, err error) {
 	if err != nil {
 		return Origin{}, err
 	}
+	defer file.release()
 	defer faultError(file.path, debug.SetPanicOnFault(true), &err)
 	d := file.documentAt(start)
 	first, _ := file.document(d)

@@ -81,7 +81,7 @@ func openPlan(path string, key [sha256.Size]byte) (*TokenPlan, error) {
 	if info.Size() < planHeaderBytes {
 		return nil, fmt.Errorf("shard: %s has %d bytes, too few for a plan", path, info.Size())
 	}
-	data, err := mapFile(path, info.Size())
+	data, _, err := mapFile(path, info.Size())
 	if err != nil {
 		return nil, err
 	}

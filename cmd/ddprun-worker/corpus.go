@@ -355,7 +355,7 @@ func (t *text) openCorpus(ctx context.Context, c *config.Config, d *corpora, sha
 		}
 		log.Info().Strs("paths", paths).Int64("documents", report.Documents).Int64("tokens", report.Tokens).Str("shards", report.Dir).Msg("text prepared")
 	}
-	corpus, err := shard.Open(report.Dir, shard.OpenConfig{Remote: t.remote, From: report.From})
+	corpus, err := shard.Open(report.Dir, shard.OpenConfig{Remote: t.remote, From: report.From, CacheBytes: c.ShardsCacheBytes})
 	if err != nil {
 		return nil, err
 	}

@@ -63,6 +63,9 @@ type Config struct {
 	MaxDocumentBytes int64 `json:"max_document_bytes"`
 	// Directory that keeps the token shards made from the text. Default: .ddprun/shards in output_dir.
 	ShardsDir string `json:"shards_dir" cfg:"null,path,resume"`
+	// Most bytes that the shards of a prepared corpus behind a URL take in shards_dir: those that were not read from for the longest time go before another is
+	// fetched. At least the largest shard; 0: no limit. (A name of ddprun.)
+	ShardsCacheBytes int64 `json:"shards_cache_bytes" cfg:"null,resume"`
 	// Order of the samples: permuted anew each epoch, or as they stand in the text.
 	DataOrder string `json:"data_order" enum:"shuffled|corpus"`
 

@@ -141,6 +141,7 @@ func (c *Config) checkRequired(k *checker) {
 	k.want(c.OutputDir != "", "output_dir", "is required: the directory for checkpoints, logs and the final model")
 	c.checkData(k)
 	k.want(c.TextField != "", "text_field", "is empty; it names the field that holds the text")
+	k.want(c.ShardsCacheBytes >= 0, "shards_cache_bytes", "must be at least 0, got %d", c.ShardsCacheBytes)
 	k.want(c.MaxDocumentBytes >= 1 && c.MaxDocumentBytes <= math.MaxUint32, "max_document_bytes", "must be at least 1 and below 2^32, got %d", c.MaxDocumentBytes)
 	seen := map[string]bool{}
 	for _, set := range c.EvalData {

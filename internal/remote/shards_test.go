@@ -3,14 +3,18 @@ package remote
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -196,5 +200,81 @@ func TestBadRemoteShardIsRefused(t *testing.T) {
 		if left, _ := filepath.Glob(filepath.Join(cfg.Dir, "remote", "*", "*"+name)); len(left) > 1 { // its lock
 			t.Errorf("%s: %q stay", what, left)
 		}
+	}
+}
+
+// Two corpora of one directory, as two processes have, read at random through a cache that holds a part of the shards: what is read is right, and the limit is held.
+func TestCacheLimit(t *testing.T) {
+	dir, files := prepareSmall(t)
+	var cache atomic.Pointer[string]
+	var most atomic.Int64
+	// While a shard is fetched, nothing else changes in the cache: what lies there, and the shard, is the most.
+	address, asked := shardServer(t, files, func(_ int, _ http.ResponseWriter, _ *http.Request, data []byte) {
+		now := int64(len(data))
+		found, _ := filepath.Glob(filepath.Join(*cache.Load(), "*.bin"))
+		for _, name := range found {
+			if info, err := os.Stat(name); err == nil {
+				now += info.Size()
+			}
+		}
+		most.Store(max(most.Load(), now))
+	})
+	_, want, err := read(shardsConfig(t, nil, dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var total, largest, shards int64
+	for name, content := range files {
+		if strings.HasSuffix(name, ".bin") {
+			total, largest, shards = total+int64(len(content)), max(largest, int64(len(content))), shards+1
+		}
+	}
+	cfg := shardsConfig(t, quick(t), address)
+	report, err := shard.Prepare(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := shard.OpenConfig{Remote: cfg.Remote, From: report.From, CacheBytes: largest - 1}
+	if _, err := shard.Open(report.Dir, open); err == nil || !strings.Contains(err.Error(), fmt.Sprint(largest)) {
+		t.Errorf("a limit below a shard: %v", err)
+	}
+	open.CacheBytes = max(largest, total/2)
+	cache.Store(&report.Dir)
+	var readers sync.WaitGroup
+	for range 2 {
+		c, err := shard.Open(report.Dir, open)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := c.Samples(context.Background(), shard.SampleConfig{Unit: shard.Document, MaxTokens: 8})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close(); c.Close() })
+		for seed := range uint64(3) {
+			readers.Go(func() {
+				r := rand.New(rand.NewPCG(seed, 7))
+				var sample shard.Sample
+				for range 300 {
+					i := r.Int64N(s.Len())
+					if err := s.At(i, &sample); err != nil || !slices.Equal(sample.Tokens, want[i]) {
+						t.Errorf("sample %d is %d (%v), want %d", i, sample.Tokens, err, want[i])
+						return
+					}
+				}
+			})
+		}
+	}
+	readers.Wait()
+	fetched := 0
+	for _, n := range asked {
+		fetched += n
+	}
+	t.Logf("%d shards of %d bytes were fetched %d times; at most %d bytes lay there, of %d", shards, total, fetched, most.Load(), open.CacheBytes)
+	if most.Load() > open.CacheBytes {
+		t.Errorf("%d bytes lay in the cache, the limit is %d", most.Load(), open.CacheBytes)
+	}
+	if fetched <= int(shards) {
+		t.Errorf("%d shards were fetched %d times: none was removed", shards, fetched)
 	}
 }
