@@ -202,7 +202,7 @@ func playWith(t *testing.T, variables []string, scene string, size int, wait fun
 	for rank := range size {
 		cmd := exec.CommandContext(ctx, os.Args[0])
 		cmd.Env = append(os.Environ(), envScene+"="+scene, fmt.Sprint(envRank, "=", rank), fmt.Sprint(envSize, "=", size), envSocket+"="+socket)
-		cmd.Env = append(cmd.Env, variables...)
+		cmd.Env = append(append(cmd.Env, "OMP_NUM_THREADS=1"), variables...) // as launch does; more threads on busy cores give another last bit
 		cmd.Stderr = os.Stderr
 		run := func() {
 			out, err := cmd.Output()

@@ -71,6 +71,7 @@ func TestStreams(t *testing.T) {
 			t.Fatalf("elapsed %v", took)
 		}
 	}
+	check(r.StreamSynchronize(a)) // its thread may not have come back from the last event yet
 	if done, err := r.StreamDone(a); !done || err != nil {
 		t.Errorf("an empty stream is not done: %v", err)
 	}
