@@ -47,7 +47,7 @@ func (c *Corpus) checkCache() error {
 		return nil
 	}
 	largest := slices.MaxFunc(c.index.Shards, func(a, b shardEntry) int { return cmp.Compare(a.Bytes, b.Bytes) })
-	if c.cfg.From != "" && largest.Bytes > c.cfg.CacheBytes {
+	if largest.Bytes > c.cfg.CacheBytes {
 		return fmt.Errorf("shard: shards_cache_bytes is %d, and %s has %d bytes: set it to that at least, better to a good part of all shards",
 			c.cfg.CacheBytes, largest.File, largest.Bytes)
 	}

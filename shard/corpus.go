@@ -27,7 +27,7 @@ type OpenConfig struct {
 	// Remote and From (Report.From), if From is set, are where shards that are not in the directory are fetched from on first use.
 	Remote Remote
 	From   string
-	// CacheBytes, if above 0, is how much the directory's shards may take together: those that were not read from for the longest time go before another is
+	// CacheBytes, if above 0, is how much the directory's shards may take together, if they can be fetched again: those that were not read from for the longest time go before another is
 	// fetched.
 	CacheBytes int64
 }
@@ -51,6 +51,9 @@ func Open(dir string, cfg OpenConfig) (*Corpus, error) {
 	x, err := readIndex(dir)
 	if err != nil {
 		return nil, err
+	}
+	if cfg.From == "" {
+		cfg.CacheBytes = 0 // what cannot come again is never removed, and missed at once
 	}
 	c := &Corpus{dir: dir, cfg: cfg, index: x, shards: make([]atomic.Pointer[shardFile], len(x.Shards))}
 	if err := c.checkCache(); err != nil {
