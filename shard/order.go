@@ -134,12 +134,7 @@ func (o *Order) Lane(epoch int64, lane int, from, to int64, dst []int64) []int64
 
 // Pool returns the samples among which the lane's sample number at of the epoch is shuffled: its own window of blocks. It is
 // the same at any number of ranks.
-func (o *Order) Pool(epoch, step int64, lane, at int) Pool {
-	return o.PoolAt(epoch, lane, step*int64(o.cfg.BatchSize)+int64(at))
-}
-
-// PoolAt is Pool of a sample counted from the lane's start.
-func (o *Order) PoolAt(epoch int64, lane int, at int64) Pool {
+func (o *Order) Pool(epoch int64, lane int, at int64) Pool {
 	first, end := span(o.cfg.Samples, int64(o.cfg.Lanes), int64(lane))
 	size := windowBlocks * o.blockSize
 	start := at / size * size

@@ -119,7 +119,7 @@ func pools(t *testing.T, o *Order, epoch int64, f func(sample int64, p Pool)) {
 		for lane := range o.cfg.Lanes {
 			indices = o.MicroBatch(epoch, step, lane, indices)
 			for at, i := range indices {
-				f(i, o.Pool(epoch, step, lane, at))
+				f(i, o.Pool(epoch, lane, step*o.BatchSize()+int64(at)))
 			}
 		}
 	}

@@ -136,7 +136,7 @@ func (f *feed) fill(ctx context.Context, in *stepInput) (err error) {
 		}
 		for at, index := range samples.numbers {
 			key := objectives.Key{Seed: uint64(f.job.Config.Seed), Epoch: uint64(epoch), Sample: uint64(index)}
-			pool := f.plan.order.PoolAt(epoch, lane, from+int64(at))
+			pool := f.plan.order.Pool(epoch, lane, from+int64(at))
 			part := f.job.Objectives.Choose(key)
 			b := in.batches[(lane-f.first)*len(parts)+part].Batch
 			if err := f.job.appendSample(b, parts[part], f.job.Train, pool, index, &f.sample, key); err != nil {

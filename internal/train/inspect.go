@@ -164,7 +164,7 @@ func (i *inspector) show(epoch, step int64, lane int, at, number int64) error {
 	i.batch.Reset()
 	key := objectives.Key{Seed: uint64(i.job.Config.Seed), Epoch: uint64(epoch), Sample: uint64(number)}
 	part := i.job.Objectives.Parts[i.job.Objectives.Choose(key)]
-	if err := i.job.appendSample(&i.batch, part, i.job.Train, i.plan.order.PoolAt(epoch, lane, at), number, &i.sample, key); err != nil {
+	if err := i.job.appendSample(&i.batch, part, i.job.Train, i.plan.order.Pool(epoch, lane, at), number, &i.sample, key); err != nil {
 		return err
 	}
 	return i.f(Inspected{Epoch: epoch, Step: step, Lane: lane, Number: number, Objective: part.Name, Batch: &i.batch})
