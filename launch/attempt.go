@@ -25,9 +25,10 @@ type attempt struct {
 	number  int    // generation
 	workers []*worker
 	exits   chan *worker // workers that have ended
-	accused chan *worker // workers that have reported an error
+	accused chan *worker // workers that have reported an error, and one that the watch has found at fault
 
 	telling  sync.WaitGroup   // the goroutines of tell
+	unwatch  func()           // ends the watch: what workers do from now on is asked of them
 	stopped  time.Time        // when the workers were told that one has failed; zero: none has
 	killed   time.Time        // when the agent killed whoever was left; zero: it has not
 	deadline <-chan time.Time // when that is due; nil: not yet
@@ -35,7 +36,7 @@ type attempt struct {
 
 // startAttempt starts all workers. If one does not start, the others are ended again.
 func (r *run) startAttempt() (*attempt, error) {
-	a := &attempt{run: r, number: r.outcome.Attempts, exits: make(chan *worker, r.NProc), accused: make(chan *worker, r.NProc)}
+	a := &attempt{run: r, number: r.outcome.Attempts, exits: make(chan *worker, r.NProc), accused: make(chan *worker, r.NProc+1)}
 	if r.LogDir != "" {
 		var err error
 		if a.dir, a.number, err = attemptDir(r.LogDir, r.NProc); err != nil {
@@ -111,6 +112,7 @@ func (a *attempt) follow(w *worker) {
 // watch steers the workers until the last one has ended and its output is out.
 func (a *attempt) watch(ctx context.Context) {
 	cancelled := ctx.Done()
+	watching := a.beginWatch()
 	for running := len(a.workers); running > 0; {
 		select {
 		case w := <-a.exits:
@@ -129,6 +131,8 @@ func (a *attempt) watch(ctx context.Context) {
 			a.kill()
 		}
 	}
+	a.unwatch()
+	watching.Wait()
 	a.telling.Wait()
 	for _, w := range a.workers {
 		w.awaitOutput()
@@ -142,6 +146,7 @@ func (a *attempt) stopFor(w *worker) {
 		return
 	}
 	a.stopped = time.Now()
+	a.unwatch()
 	a.tell(pipe.Stop{Reason: fmt.Sprintf("rank %d failed", w.start.Rank), How: pipe.StopNow})
 	a.deadline = time.After(killAfter)
 }

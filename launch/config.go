@@ -50,6 +50,7 @@ type Config struct {
 	ThreadsPerRank int           // 0: OMP_NUM_THREADS, else the cores the process may use / NProc, at least 1
 	MaxRestarts    int           // attempts after the first one; 0: none
 	Grace          time.Duration // how long a stop with a checkpoint may take; 0: DefaultGrace
+	Limits         Limits        // when a worker counts as hung
 	Tee            Tee
 
 	Stdout, Stderr io.Writer // where workers' lines are shown; nil: nowhere. One line is one or part of one Write.

@@ -6,6 +6,9 @@
 // the budget of restarts goes. Workers are steered over a pipe (package launch/pipe) and over nothing else: they are deaf
 // to the signals with which schedulers and terminals address whole jobs, and no network port is opened.
 //
+// A worker that does not run, or does nothing, is a failure too (watch.go): it sends beats from a goroutine of its own, and counts its work. Its
+// stacks, and the others', are filed before it is killed.
+//
 // No process outlives the agent, however it ends:
 //   - a worker dies with the thread that started it (Pdeathsig), also one that is stopped; that thread lives as long as Run;
 //   - a worker notices the end of its pipe, and at its start that its parent is another one;

@@ -46,7 +46,7 @@ func echo(w *worker) int {
 	switch {
 	case w.state.ExitCode() == ExitConfig:
 		return 0
-	case w.report.Error != nil && w.report.Error.Secondary:
+	case w.fault == nil && w.report.Error != nil && w.report.Error.Secondary:
 		return 2
 	default:
 		return 1
@@ -56,6 +56,9 @@ func echo(w *worker) int {
 // failedBy says whether w has failed by itself, and when. What a worker does after it was told to stop because another
 // has failed is its answer to that, unless its account, its exit code or a signal says otherwise.
 func (a *attempt) failedBy(w *worker) (time.Time, bool) {
+	if w.fault != nil {
+		return w.fault.at, a.stopped.IsZero() || !w.fault.at.After(a.stopped)
+	}
 	if !bad(w) {
 		return time.Time{}, false
 	}
@@ -77,6 +80,8 @@ func (a *attempt) describe(w *worker) *Failure {
 		LastLines: w.tail.last(), LogDir: w.start.LogDir,
 	}
 	switch e := w.report.Error; {
+	case w.fault != nil:
+		f.Message, f.LastLines = w.fault.message, w.fault.lastLines
 	case e != nil:
 		f.Message, f.Stack, f.Phase, f.Step, f.Permanent = e.Message, e.Stack, e.Phase, e.Step, e.Permanent
 	case w.report.Fault != nil:

@@ -29,6 +29,8 @@ func TestMain(m *testing.M) {
 	switch os.Args[1] {
 	case "test-worker":
 		os.Exit(testWorker())
+	case "test-mute": // a worker that never says a word
+		time.Sleep(time.Hour)
 	case "test-agent":
 		os.Exit(testAgent())
 	case "test-helper":
@@ -110,6 +112,25 @@ func testCommand(w *pipe.Worker, start pipe.Start, name, rest string) (code int,
 		var p pipe.Progress
 		fmt.Sscan(rest, &p.Phase, &p.Step, &p.Checkpoint)
 		w.Progress(p)
+	case "activity": // doing, by underscores; how: waiting, working, silent or else
+		var doing, how string
+		fmt.Sscan(rest, &doing, &how)
+		var done uint64
+		w.Observe(func() pipe.Activity {
+			switch how {
+			case "working":
+				done++
+			case "silent": // no beat comes any more
+				select {}
+			}
+			return pipe.Activity{Doing: strings.ReplaceAll(doing, "_", " "), Waiting: how == "waiting", Done: done}
+		})
+	case "steps": // as many, every 200 ms
+		n, _ := strconv.Atoi(rest)
+		for i := range n {
+			w.Progress(pipe.Progress{Phase: pipe.PhaseTrain, Step: int64(i)})
+			time.Sleep(200 * time.Millisecond)
+		}
 	case "error":
 		w.Error(pipe.ErrorReport{Message: rest})
 	case "echo": // an error that is another rank's
@@ -190,6 +211,7 @@ type agentConfig struct {
 	RunID         string
 	MaxRestarts   int
 	Grace         time.Duration
+	Limits        Limits
 	WithoutHelper bool
 }
 
@@ -197,7 +219,7 @@ func (a agentConfig) config() Config {
 	c := Config{
 		Worker: []string{"/proc/self/exe", "test-worker"}, Helper: []string{"/proc/self/exe", "test-helper"},
 		NProc: a.NProc, ConfigJSON: a.Scripts.json(), LogDir: a.LogDir, RunID: a.RunID, MaxRestarts: a.MaxRestarts,
-		Grace: a.Grace, Tee: TeeAll, Logger: zerolog.Nop(),
+		Grace: a.Grace, Limits: a.Limits, Tee: TeeAll, Logger: zerolog.Nop(),
 	}
 	if a.WithoutHelper {
 		c.Helper = nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,6 +39,8 @@ type stream struct {
 	tail   *tail
 	prefix string
 	log    zerolog.Logger
+
+	fileMu sync.Mutex // of file: run and insert write to it
 
 	mu  sync.Mutex
 	end time.Time // when to stop reading; zero while the worker lives
@@ -101,6 +104,8 @@ func (s *stream) over() bool {
 // keep writes to the log file. A file that cannot be written is given up with a warning: a full disk of logs does not end
 // a run that trains.
 func (s *stream) keep(data []byte) {
+	s.fileMu.Lock()
+	defer s.fileMu.Unlock()
 	if s.file == nil || len(data) == 0 {
 		return
 	}
@@ -111,10 +116,26 @@ func (s *stream) keep(data []byte) {
 	}
 }
 
+// insert writes text into the log file, as lines of their own, and on shown, if that is not nil. Meanwhile the worker may print.
+func (s *stream) insert(text string, shown *screen) {
+	s.keep([]byte("\n" + strings.TrimSuffix(text, "\n") + "\n"))
+	if shown == nil {
+		return
+	}
+	var lines []byte
+	for line := range strings.Lines(text) {
+		lines = append(append(append(lines, s.prefix...), escape([]byte(strings.TrimSuffix(line, "\n")))...), '\n')
+	}
+	shown.write(lines)
+}
+
 func (s *stream) close() {
 	s.from.Close()
+	s.fileMu.Lock()
+	defer s.fileMu.Unlock()
 	if s.file != nil {
 		s.file.Close()
+		s.file = nil
 	}
 }
 

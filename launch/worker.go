@@ -32,6 +32,8 @@ type worker struct {
 	mu    sync.Mutex
 	ended bool // the process has ended, so its number may soon be another's
 
+	fault *fault // what the watch has found; nil: nothing
+
 	// Set by wait.
 	state  *os.ProcessState
 	exitAt time.Time
@@ -152,6 +154,20 @@ func (w *worker) kill() {
 	if !w.ended {
 		syscall.Kill(-w.process.Pid, syscall.SIGKILL)
 	}
+}
+
+// signal sends the process alone a signal.
+func (w *worker) signal(s syscall.Signal) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.ended {
+		syscall.Kill(w.process.Pid, s)
+	}
+}
+
+// insert writes lines into the worker's stderr.log, as if it had printed them, and on shown, if that is not nil.
+func (w *worker) insert(text string, shown *screen) {
+	w.streams[1].insert(text, shown)
 }
 
 func closeFiles(files []*os.File) {

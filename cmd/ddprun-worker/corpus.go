@@ -35,6 +35,8 @@ type text struct {
 	stdin       io.Reader // what data: - is; nil where that is not taken
 	stdinFormat string
 	remote      shard.Remote // reads URLs
+
+	activity *train.Activity // of the rank that wants the text; nil: nobody asks
 }
 
 // openText reads the tokenizer and checks it, the model and the objective against each other. The caller closes tok.
@@ -333,13 +335,26 @@ func (t *text) openCorpus(ctx context.Context, c *config.Config, d *corpora, sha
 	if err != nil {
 		return nil, err
 	}
-	cfg.Waiting = func() { log.Info().Msg("another process prepares the text: waiting") }
+	t.activity.Prepare(false)
+	cfg.Waiting = func() {
+		log.Info().Msg("another process prepares the text: waiting")
+		t.activity.Prepare(true)
+	}
 	bar := newProgress(stderr, log)
-	cfg.Progress = bar.show
+	var last shard.Progress
+	cfg.Progress = func(now shard.Progress) {
+		bar.show(now)
+		if now != last {
+			last = now
+			t.activity.Prepare(false)
+			t.activity.Tick()
+		}
+	}
 	// A shard in the making is most of the memory, and costs the collector nothing to look at: less room for garbage beside it takes 80 MiB
 	// less, and no time that can be measured beside the tokenizer's.
 	percent := debug.SetGCPercent(50)
 	report, err := shard.Prepare(ctx, cfg)
+	t.activity.Prepare(false)
 	debug.SetGCPercent(percent)
 	bar.clear()
 	if err != nil {

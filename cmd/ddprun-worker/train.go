@@ -40,6 +40,7 @@ func runRank(ctx context.Context, line *pipe.Worker, stderr io.Writer) error {
 		return err
 	}
 	r := &rankProcess{line: line, start: start, phase: pipe.PhaseSetup}
+	line.Observe(r.observe)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go endEarly(ctx, line, cancel)
@@ -79,6 +80,10 @@ type rankProcess struct {
 	start pipe.Start
 	phase pipe.Phase
 	step  int64
+	saved int64
+	said  bool // the agent was told
+
+	activity train.Activity
 }
 
 func (r *rankProcess) train(ctx context.Context, stderr io.Writer) (train.Result, error) {
@@ -91,6 +96,7 @@ func (r *rankProcess) train(ctx context.Context, stderr io.Writer) (train.Result
 	if err != nil {
 		return train.Result{}, err
 	}
+	t.activity = &r.activity
 	r.beat(train.Phase(pipe.PhasePrepare), 0, 0)
 	data, err := t.openCorpora(ctx, c, shardsDir(c), stderr, log)
 	defer t.tok.Close()
@@ -104,12 +110,23 @@ func (r *rankProcess) train(ctx context.Context, stderr io.Writer) (train.Result
 	return train.Run(ctx, &train.Job{
 		Config: c, Rank: r.start.Rank, World: r.start.WorldSize, Threads: r.start.Threads, Generation: uint64(r.start.Generation),
 		Store: r.line.Store(), Host: r.start.Host, Train: data.train, PlansDir: plansDir(shardsDir(c)), Eval: data.eval, Objectives: t.objectives,
-		Log: log, Stop: r.line.Stop(), Beat: r.beat,
+		Log: log, Stop: r.line.Stop(), Beat: r.beat, Activity: &r.activity,
 	})
 }
 
-// beat tells the agent where this rank is. A line that is gone is noticed elsewhere.
+// beat tells the agent where this rank is. What is no news to it is counted alone: the line's own beats tell that. A line that is gone is
+// noticed elsewhere.
 func (r *rankProcess) beat(phase train.Phase, step, saved int64) {
-	r.phase, r.step = pipe.Phase(phase), step
+	r.activity.Tick()
+	if r.said && r.phase == pipe.Phase(phase) && r.step == step && r.saved == saved {
+		return
+	}
+	r.said, r.phase, r.step, r.saved = true, pipe.Phase(phase), step, saved
 	_ = r.line.Progress(pipe.Progress{Phase: r.phase, Step: step, Checkpoint: saved})
+}
+
+// observe is what the line's beats tell of the work.
+func (r *rankProcess) observe() pipe.Activity {
+	doing, waiting, done := r.activity.Now()
+	return pipe.Activity{Doing: doing, Waiting: waiting, Done: done}
 }

@@ -22,6 +22,7 @@ type trainOptions struct {
 	logFormat   string
 	tee         string
 	maxRestarts int
+	limits      launch.Limits
 	printConfig bool
 	dryRun      bool
 
@@ -36,6 +37,7 @@ func (o *trainOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.logFormat, "log-format", "console", "ddprun's own log on standard error: console or json")
 	flags.StringVar(&o.tee, "tee", string(launch.TeeRank0), "whose output is shown besides being filed: rank0, all or none")
 	flags.IntVar(&o.maxRestarts, "max-restarts", 0, "times to start the ranks again after a failure, from the newest checkpoint")
+	o.addLimits(flags)
 	flags.BoolVar(&o.printConfig, "print-config", false, "print every key with its value and source, and stop there")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "check configuration, model and text, print the configuration, start nothing")
 }
@@ -50,7 +52,7 @@ func (o *trainOptions) check() error {
 	if o.maxRestarts < 0 {
 		return fmt.Errorf("--max-restarts: must be at least 0, got %d", o.maxRestarts)
 	}
-	return nil
+	return o.checkLimits()
 }
 
 // train reads the configuration at path, checks what can be checked before anything starts or is written, and runs the ranks.
@@ -115,6 +117,7 @@ func train(ctx context.Context, o *trainOptions, path string) error {
 		LogDir:         o.logDir,
 		ThreadsPerRank: c.ThreadsPerRank,
 		MaxRestarts:    o.maxRestarts,
+		Limits:         o.limits,
 		Tee:            launch.Tee(o.tee),
 		Stdout:         o.stdout,
 		Stderr:         o.stderr,

@@ -125,6 +125,7 @@ func (r *rank) evaluateSet(set EvalSet, beat func()) ([]evalSums, error) {
 	var indices []int64
 	for i := first; i < end; i++ {
 		beat()
+		r.job.Activity.set(evaluateBatches)
 		indices = order.MicroBatch(i, indices)
 		for part := range r.job.Objectives.Parts { // every sample is evaluated for each objective, so that no share of chance lies in it
 			batch.Reset()
@@ -145,6 +146,7 @@ func (r *rank) evaluateSet(set EvalSet, beat func()) ([]evalSums, error) {
 			}
 		}
 	}
+	r.job.Activity.set(gatherEval)
 	rows, err := ddp.GatherFloat64s(r.data, mine[:cap(mine)])
 	if err != nil {
 		return nil, mark(ErrPeer, err)

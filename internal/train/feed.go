@@ -118,6 +118,7 @@ func (f *feed) run(ctx context.Context, from int64) {
 }
 
 func (f *feed) fill(ctx context.Context, in *stepInput) (err error) {
+	f.job.Activity.setFeed(readSamples)
 	if f.plan.tokens != nil {
 		if err := f.plan.tokens.reach(ctx, in.step); err != nil {
 			return err
@@ -162,6 +163,7 @@ func (f *feed) fill(ctx context.Context, in *stepInput) (err error) {
 	if f.enough.Load() {
 		sums[1] = 1
 	}
+	f.job.Activity.setFeed(sumCounts)
 	if err := ddp.SumFloat64s(f.group, sums); err != nil {
 		return mark(ErrPeer, err)
 	}

@@ -29,6 +29,8 @@ type Job struct {
 	Stop <-chan struct{} // closed when the run shall stop with a checkpoint
 	// Beat tells the launcher that this rank is alive: what it does, the steps done, and the step of the last complete checkpoint.
 	Beat func(phase Phase, step, checkpoint int64)
+	// Activity, if not nil, is kept up to date with what this rank does in between.
+	Activity *Activity
 }
 
 // EvalSet is held-out text. Name is empty for the only one.

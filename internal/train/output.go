@@ -103,6 +103,7 @@ func (o *output) logStep(step int64) error {
 	terms := o.r.job.terms()
 	sums := append(make([]float64, len(terms)), i.waitComm.Seconds(), i.waitData.Seconds())
 	copy(sums, i.losses)
+	o.r.job.Activity.set(sumMetrics)
 	if err := ddp.SumFloat64s(o.r.data, sums); err != nil {
 		return mark(ErrPeer, err)
 	}
@@ -226,6 +227,7 @@ func (o *output) save(step int64) error {
 		return nil
 	}
 	o.r.job.Beat(PhaseCheckpoint, step, o.saved())
+	o.r.job.Activity.set(saveCheckpoint)
 	return mark(ErrPermanent, o.saver.start(step, o.tokens, slices.Clone(o.history)))
 }
 
@@ -251,6 +253,7 @@ func (o *output) finish(step int64) error {
 		return nil
 	}
 	o.r.job.Beat(PhaseCheckpoint, step, o.saved())
+	o.r.job.Activity.set(saveCheckpoint)
 	if err := o.saver.takeBest(step); err != nil {
 		return err
 	}

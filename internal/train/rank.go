@@ -58,6 +58,7 @@ func (r *rank) step(in *stepInput, learningRate float64) (stepOutcome, error) {
 	if len(batches) == 0 {
 		r.reduce.Begin()
 	}
+	r.job.Activity.set(forwardBackward)
 	for i, b := range batches {
 		if i == len(batches)-1 {
 			r.reduce.Begin()
@@ -81,11 +82,14 @@ func (r *rank) step(in *stepInput, learningRate float64) (stepOutcome, error) {
 		if err != nil {
 			return out, err
 		}
+		r.job.Activity.Tick()
 	}
+	r.job.Activity.set(awaitGradients)
 	var err error
 	if out.waited, err = r.reduce.Finish(); err != nil {
 		return out, mark(ErrPeer, err)
 	}
+	r.job.Activity.set(updateWeights)
 	if out.gradNorm, err = r.params.GradNorm(); err != nil {
 		return out, err
 	}

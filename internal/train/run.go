@@ -15,17 +15,20 @@ func Run(ctx context.Context, job *Job) (Result, error) {
 	defer runtime.UnlockOSThread()
 	torch.TuneAllocator()
 	job.Beat(PhaseSetup, 0, 0)
+	job.Activity.set(meet)
 	data, host, err := groups(job)
 	if err != nil {
 		return Result{}, err
 	}
 	r := &rank{job: job, data: data, host: host}
 	defer r.close()
+	job.Activity.set(awaitBeginning)
 	start, err := begin(job)
 	if err != nil {
 		return Result{}, err
 	}
 	job.Beat(PhaseSetup, start.step, start.step)
+	job.Activity.set(prepareRank)
 	plan, err := job.newPlan(ctx, start.lanes)
 	if err != nil {
 		return Result{}, mark(ErrInput, err)
@@ -47,6 +50,7 @@ func Run(ctx context.Context, job *Job) (Result, error) {
 		err = e
 	}
 	if err == nil { // nobody leaves before everybody is done
+		job.Activity.set(awaitEnd)
 		err = mark(ErrPeer, ddp.Barrier(r.data))
 	}
 	return result, err
@@ -73,8 +77,10 @@ func (r *rank) loop(ctx context.Context, p *plan, out *output, start beginning) 
 		}
 		feed.close()
 	}()
+	r.job.Beat(PhaseTrain, start.step, out.saved())
 	for step := start.step; step < p.total; {
 		began := time.Now()
+		r.job.Activity.set(awaitFeed)
 		in, waited, err := feed.next(ctx)
 		if err != nil {
 			return Result{}, err
@@ -109,6 +115,9 @@ func (r *rank) loop(ctx context.Context, p *plan, out *output, start beginning) 
 			if err := out.save(step); err != nil {
 				return Result{}, err
 			}
+		}
+		if p.due(step, p.evalSteps) || p.due(step, p.saveSteps) {
+			r.job.Beat(PhaseTrain, step, out.saved()) // back from another phase
 		}
 		if err := out.failed(); err != nil {
 			return Result{}, err

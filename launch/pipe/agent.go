@@ -23,6 +23,8 @@ type Report struct {
 	Progress Progress     // the newest; zero before the first
 	Resumed  int64        // step of the checkpoint that the worker started from: Progress.Checkpoint of its set-up, 0 for none
 	Beat     time.Time    // when the newest message arrived, with a monotonic reading; zero before the first
+	Moved    time.Time    // when the newest sign of progress did: a Progress, or a Beat that counts more
+	Latest   Beat         // the newest; zero before the first
 	Error    *ErrorReport // the first; later ones are echoes
 	ErrorAt  time.Time    // when Error arrived
 	Done     *Done
@@ -39,8 +41,9 @@ type Agent struct {
 	failed  chan struct{}
 	ended   chan struct{}
 
-	mu     sync.Mutex
-	report Report
+	mu      sync.Mutex
+	report  Report
+	tracing []chan string // those that wait for stacks
 }
 
 // NewAgent takes over conn and serves the worker at its other end, from its Hello on, until the worker's end closes or
@@ -62,6 +65,32 @@ func NewAgent(conn net.Conn, start Start, store Backend) *Agent {
 // not read.
 func (a *Agent) Stop(stop Stop) error {
 	return a.line.send(message{Stop: &stop})
+}
+
+// Stacks asks the worker for the stacks of its goroutines and waits for them until ctx ends. A worker that is stopped, or whose runtime is
+// stuck, does not answer.
+func (a *Agent) Stacks(ctx context.Context) (string, error) {
+	answer := make(chan string, 1)
+	a.mu.Lock()
+	a.tracing = append(a.tracing, answer)
+	a.mu.Unlock()
+	sent := make(chan error, 1)
+	go func() { sent <- a.line.send(message{Trace: &trace{}}) }() // may wait for one that does not read
+	for {
+		select {
+		case text := <-answer:
+			return text, nil
+		case err := <-sent:
+			if err != nil {
+				return "", err
+			}
+			sent = nil
+		case <-a.ended:
+			return "", ErrLost
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
 }
 
 // Report returns what the worker has said so far.
@@ -139,7 +168,17 @@ func (a *Agent) note(m message) {
 		if p := *m.Progress; r.Progress.Phase == "" || p.Phase == PhaseSetup || p.Phase == PhasePrepare {
 			r.Resumed = p.Checkpoint
 		}
-		r.Progress = *m.Progress
+		r.Progress, r.Moved = *m.Progress, r.Beat
+	case m.Beat != nil:
+		if m.Beat.Done > r.Latest.Done {
+			r.Moved = r.Beat
+		}
+		r.Latest = *m.Beat
+	case m.Stacks != nil:
+		for _, answer := range a.tracing {
+			answer <- m.Stacks.Text // has room for one
+		}
+		a.tracing = nil
 	case m.Error != nil && r.Error == nil:
 		r.Error, r.ErrorAt = m.Error, r.Beat
 		close(a.failed)

@@ -82,6 +82,22 @@ type Progress struct {
 	Checkpoint int64 `json:"checkpoint"`
 }
 
+// Beat is a worker's sign of life of its own: Worker sends one each second, whatever the work does meanwhile.
+type Beat struct {
+	Phase      Phase `json:"phase"` // with Step and Checkpoint as in the newest Progress
+	Step       int64 `json:"step"`
+	Checkpoint int64 `json:"checkpoint"`
+	LastsMS    int64 `json:"lasts_ms"` // since the newest Progress, by the worker's monotonic clock
+	Activity         // what Worker.Observe tells
+}
+
+// Activity is what a worker's work is doing at this moment.
+type Activity struct {
+	Doing   string `json:"doing,omitempty"`   // for people: "forward and backward"
+	Waiting bool   `json:"waiting,omitempty"` // for other ranks: what holds this one up is elsewhere
+	Done    uint64 `json:"done,omitempty"`    // counts pieces of work; a larger number is progress, as a Progress is
+}
+
 // ErrorReport is a worker's own account of its failure, sent just before it exits.
 type ErrorReport struct {
 	Message string    `json:"message"`
@@ -110,10 +126,21 @@ type message struct {
 	Start *Start `json:"start,omitempty"`
 	Stop  *Stop  `json:"stop,omitempty"`
 	Reply *reply `json:"reply,omitempty"`
+	Trace *trace `json:"trace,omitempty"`
 
 	Hello    *Hello       `json:"hello,omitempty"`
 	Progress *Progress    `json:"progress,omitempty"`
+	Beat     *Beat        `json:"beat,omitempty"`
+	Stacks   *stacks      `json:"stacks,omitempty"`
 	Error    *ErrorReport `json:"error,omitempty"`
 	Done     *Done        `json:"done,omitempty"`
 	Request  *request     `json:"request,omitempty"`
+}
+
+// trace asks a worker for the stacks of its goroutines.
+type trace struct{}
+
+// stacks answers a trace.
+type stacks struct {
+	Text string `json:"text"`
 }

@@ -17,10 +17,14 @@ type Worker struct {
 	stop    chan struct{} // closed when stopped is set
 	lost    chan struct{} // closed when the agent is gone
 
+	helpers sync.WaitGroup // the goroutines beside receive's
+
 	mu       sync.Mutex
 	start    Start
 	stopped  Stop
 	progress Progress
+	moved    time.Time // of the newest Progress
+	observe  func() Activity
 	lastID   uint64
 	replies  map[uint64]chan reply // by request ID; a reply to an ID that is not here came too late
 }
@@ -34,10 +38,12 @@ func NewWorker(conn net.Conn, program string) (*Worker, error) {
 		stop:    make(chan struct{}),
 		lost:    make(chan struct{}),
 		replies: map[uint64]chan reply{},
+		moved:   time.Now(),
 	}
 	if err := w.line.send(message{Hello: &Hello{PID: os.Getpid(), Version: Version, Program: program}}); err != nil {
 		return nil, err
 	}
+	w.helpers.Go(w.beat)
 	go w.receive()
 	return w, nil
 }
@@ -75,7 +81,7 @@ func (w *Worker) Lost() <-chan struct{} { return w.lost }
 func (w *Worker) Progress(p Progress) error {
 	p.Time = time.Now()
 	w.mu.Lock()
-	w.progress = p
+	w.progress, w.moved = p, time.Now()
 	w.mu.Unlock()
 	return w.line.send(message{Progress: &p})
 }
@@ -108,6 +114,7 @@ func (w *Worker) Done(d Done) error {
 func (w *Worker) Close() {
 	w.line.conn.Close()
 	<-w.lost
+	w.helpers.Wait()
 }
 
 // receive takes the agent's messages until the line ends. Whatever ends it, the agent cannot steer this worker any more.
@@ -133,6 +140,8 @@ func (w *Worker) receive() {
 			if first {
 				close(w.stop)
 			}
+		case m.Trace != nil:
+			w.helpers.Go(w.sendStacks)
 		case m.Reply != nil:
 			if waiting := w.replies[m.Reply.ID]; waiting != nil {
 				waiting <- *m.Reply // has room for one
