@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -15,8 +16,7 @@ import (
 )
 
 func newCheckCommand() *cobra.Command {
-	var nproc int
-	var dry bool
+	var o checkOptions
 	cmd := &cobra.Command{
 		Use:    "check",
 		Short:  "Check a configuration from standard input; ddprun does so before it starts the ranks",
@@ -31,42 +31,56 @@ func newCheckCommand() *cobra.Command {
 			if err != nil {
 				return inputError{err}
 			}
-			return check(cmd.Context(), c, nproc, dry, cmd.ErrOrStderr())
+			sums, err := check(cmd.Context(), c, o, cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			return json.NewEncoder(cmd.OutOrStdout()).Encode(sums)
 		},
 	}
-	cmd.Flags().IntVar(&nproc, "nproc", 1, "ranks on this node")
-	cmd.Flags().BoolVar(&dry, "dry-run", false, "leave nothing behind")
+	cmd.Flags().IntVar(&o.least, "nproc", 1, "ranks of the run; of one whose number of nodes may change, the least")
+	cmd.Flags().IntVar(&o.most, "max-nproc", 0, "... and the most (default: the same)")
+	cmd.Flags().StringVar(&o.runID, "run-id", "", "`name` of the run: what it has written to output_dir itself is not in its way")
+	cmd.Flags().BoolVar(&o.dry, "dry-run", false, "leave nothing behind")
 	return cmd
+}
+
+// checkOptions is what is checked beside the configuration.
+type checkOptions struct {
+	least, most int // ranks
+	runID       string
+	dry         bool
 }
 
 // check refuses what the ranks would refuse. On the way it prepares the text, which they find done; where that fails, or in a dry
 // run, everything it made is gone again, but for parts of a large text that are finished.
-func check(ctx context.Context, c *config.Config, nproc int, dry bool, stderr io.Writer) (err error) {
-	if _, err := c.Lanes(nproc); err != nil {
-		return inputError{err}
+func check(ctx context.Context, c *config.Config, o checkOptions, stderr io.Writer) (sums digests, err error) {
+	o.most = max(o.most, o.least)
+	if _, err := c.ElasticLanes(o.least, o.most); err != nil {
+		return sums, inputError{err}
 	}
 	if err := checkDevice(c); err != nil {
-		return inputError{err}
+		return sums, inputError{err}
 	}
 	if err := hf.CheckExtras(c.Model); err != nil {
-		return inputError{err}
+		return sums, inputError{err}
 	}
 	t, err := openText(c)
 	if err != nil {
-		return err
+		return sums, err
 	}
 	defer t.tok.Close()
 	if err := train.CheckMetric(c, t.objectives); err != nil {
-		return err
+		return sums, err
 	}
-	lanes, err := train.CheckStart(c, nproc, func() (string, error) { return t.trainingDigest(c) })
+	lanes, err := train.CheckStart(c, o.runID, o.least, o.most, func() (string, error) { return t.trainingDigest(c) })
 	if err != nil {
-		return err
+		return sums, err
 	}
 	dir := shardsDir(c)
-	if dry {
+	if o.dry {
 		if dir, err = os.MkdirTemp("", "ddprun-dry-run-"); err != nil {
-			return err
+			return sums, err
 		}
 		defer os.RemoveAll(dir)
 	}
@@ -79,11 +93,14 @@ func check(ctx context.Context, c *config.Config, nproc int, dry bool, stderr io
 	if err == nil {
 		err = train.CheckLength(ctx, &train.Job{Config: c, Train: data.train, Objectives: t.objectives, PlansDir: plansDir(dir)}, lanes)
 	}
+	if err == nil {
+		sums, err = digestsOf(c, t, data)
+	}
 	if err != nil && !errors.Is(err, errStopped) {
 		data.undo()
 		remove(parents)
 	}
-	return err
+	return sums, err
 }
 
 // checkDevice refuses a device or a backend that this version or this machine cannot use.

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/ddprun/ddprun/internal/generation"
 )
 
 func TestCheckPreparesTheText(t *testing.T) {
@@ -91,4 +95,99 @@ func TestCheckRefusesWhatIsNoConfiguration(t *testing.T) {
 	}
 	_, err := worker("{}", "check", "--nproc", "x")
 	w.wantRefused(before, err, "nproc")
+}
+
+// The digests are the same wherever the same things lie, and differ with what they are of.
+func TestCheckSaysWhatNodesCompare(t *testing.T) {
+	say := func(w *workspace, args ...string) (sums digests) {
+		t.Helper()
+		text, err := worker(w.resolved("eval_data: "+w.path("heldout.txt")), append([]string{"check"}, args...)...)
+		if err == nil {
+			err = json.Unmarshal([]byte(text), &sums)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sums
+	}
+	base := say(newWorkspace(t))
+	if base.Program != version() || base.Model == "" || base.Tokenizer == "" || base.Shards == "" {
+		t.Errorf("%+v", base)
+	}
+	for name, c := range map[string]struct {
+		change func(w *workspace)
+		differ func(sums *digests) *string
+	}{
+		"nothing":   {func(*workspace) {}, func(*digests) *string { return new(string) }},
+		"model":     {func(w *workspace) { w.write("model/config.json", w.read("model/config.json")+" ") }, func(s *digests) *string { return &s.Model }},
+		"eval_data": {func(w *workspace) { w.write("heldout.txt", w.read("text.txt")+"One more fox.\n") }, func(s *digests) *string { return &s.Shards }},
+		"data":      {func(w *workspace) { w.write("text.txt", w.read("text.txt")+"One more fox.\n") }, func(s *digests) *string { return &s.Shards }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorkspace(t)
+			c.change(w)
+			changed := say(w, "--dry-run")
+			if name != "nothing" && *c.differ(&changed) == *c.differ(&base) {
+				t.Errorf("%+v is not told from %+v", changed, base)
+			}
+			*c.differ(&changed) = *c.differ(&base)
+			if changed != base {
+				t.Errorf("%+v, want %+v", changed, base)
+			}
+		})
+	}
+}
+
+func TestModelDigest(t *testing.T) {
+	seen := map[string]string{}
+	for name, files := range map[string]map[string]string{
+		"none":      {"config.json": "{}"},
+		"weights":   {"config.json": "{}", "model.safetensors": "abc"},
+		"others":    {"config.json": "{}", "model.safetensors": "abd"},
+		"two":       {"config.json": "{}", "model-1.safetensors": "abc", "model-2.safetensors": ""},
+		"two more":  {"config.json": "{}", "model-1.safetensors": "", "model-2.safetensors": "abc"},
+		"large":     {"config.json": "{}", "model.safetensors": strings.Repeat("x", 3*edgeBytes)},
+		"end":       {"config.json": "{}", "model.safetensors": strings.Repeat("x", 3*edgeBytes-1) + "y"},
+		"longer":    {"config.json": "{}", "model.safetensors": strings.Repeat("x", 3*edgeBytes+1)},
+		"beginning": {"config.json": "{}", "model.safetensors": "y" + strings.Repeat("x", 3*edgeBytes-1)},
+	} {
+		dir := t.TempDir()
+		for file, text := range files {
+			if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o666); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sum, err := modelDigest(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if other, found := seen[sum]; found {
+			t.Errorf("%s is not told from %s", name, other)
+		}
+		seen[sum] = name
+		if err := os.WriteFile(filepath.Join(dir, "README.md"), []byte("hello"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := modelDigest(dir); err != nil || again != sum {
+			t.Errorf("%s: a file that is no part of the model changes it (%v)", name, err)
+		}
+	}
+}
+
+// A node that comes while the run goes on finds checkpoints there, and is not in its way.
+func TestCheckOfARunThatGoesOn(t *testing.T) {
+	w := newWorkspace(t)
+	if _, err := oneRank(t, w.resolved("max_steps: 2"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := generation.Begin(w.path("runs/out"), 5, 2, generation.Run{ID: "night", Agents: []string{"0-a"}}); err != nil {
+		t.Fatal(err)
+	}
+	cfg := w.resolved("max_steps: 4", "resume_from_checkpoint: none")
+	if _, err := worker(cfg, "check", "--run-id", "day"); exitCode(err) != exitInput || !strings.Contains(err.Error(), "holds a run") {
+		t.Errorf("another run: %v", err)
+	}
+	if _, err := worker(cfg, "check", "--run-id", "night"); err != nil {
+		t.Error(err)
+	}
 }

@@ -44,6 +44,7 @@ func runRank(ctx context.Context, line *pipe.Worker, stderr io.Writer) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go endEarly(ctx, line, cancel)
+	go endWithLease(ctx, line, stderr)
 	result, err := r.train(ctx, stderr)
 	switch {
 	case err != nil:
@@ -107,8 +108,13 @@ func (r *rankProcess) train(ctx context.Context, stderr io.Writer) (train.Result
 	if err != nil {
 		return train.Result{}, err
 	}
+	var nodes []train.Node
+	for _, n := range r.start.Nodes {
+		nodes = append(nodes, train.Node{Name: n.Name, Address: n.Address, FirstRank: n.FirstRank, Ranks: n.Ranks})
+	}
 	return train.Run(ctx, &train.Job{
-		Config: c, Rank: r.start.Rank, World: r.start.WorldSize, Threads: r.start.Threads, Generation: uint64(r.start.Generation),
+		Config: c, Rank: r.start.Rank, World: r.start.WorldSize, MinWorld: r.start.MinWorld, MaxWorld: r.start.MaxWorld, Threads: r.start.Threads,
+		Nodes: nodes, NodeCount: r.start.NodeCount, Generation: uint64(r.start.Generation), RunID: r.start.RunID, MayWrite: r.mayWrite,
 		Store: r.line.Store(), Host: r.start.Host, Train: data.train, PlansDir: plansDir(shardsDir(c)), Eval: data.eval, Objectives: t.objectives,
 		Log: log, Stop: r.line.Stop(), Beat: r.beat, Activity: &r.activity,
 	})
@@ -129,4 +135,12 @@ func (r *rankProcess) beat(phase train.Phase, step, saved int64) {
 func (r *rankProcess) observe() pipe.Activity {
 	doing, waiting, done := r.activity.Now()
 	return pipe.Activity{Doing: doing, Waiting: waiting, Done: done}
+}
+
+// mayWrite is an error once the agent's lease has passed.
+func (r *rankProcess) mayWrite() error {
+	if left, limited := r.line.Lease(); limited && left <= 0 {
+		return errLease
+	}
+	return nil
 }

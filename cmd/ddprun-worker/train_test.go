@@ -121,3 +121,32 @@ func TestRankReportsItsError(t *testing.T) {
 		t.Errorf("got %v; the agent was told %+v", err, report.Error)
 	}
 }
+
+// A rank whose lease ends is gone, though it has been told nothing, and says nothing to an agent that may not read.
+func TestRankEndsWithItsLease(t *testing.T) {
+	w := newWorkspace(t)
+	codes := make(chan int, 1)
+	ended := exit
+	exit = func(code int) { codes <- code }
+	defer func() { exit = ended }()
+	_, err := oneRank(t, w.resolved("max_steps: 1000000"), func(agent *pipe.Agent) {
+		agent.Lease(pipe.Boottime() + time.Hour)
+		awaitStep(t, agent)
+		if len(codes) > 0 {
+			t.Error("it ended while its lease went on")
+		}
+		agent.Lease(pipe.Boottime() + 10*time.Millisecond)
+		select {
+		case code := <-codes:
+			if code != 1 {
+				t.Errorf("exit code %d", code)
+			}
+		case <-time.After(30 * time.Second):
+			t.Error("it goes on without a lease")
+		}
+		agent.Close() // ends what is left of it in this process
+	})
+	if err == nil {
+		t.Error("it ended well")
+	}
+}

@@ -73,7 +73,7 @@ func fakeCommand() int {
 	case err != nil:
 		fmt.Fprintln(os.Stderr, err)
 		return 70
-	case !strings.HasPrefix(strings.Join(os.Args[2:], " "), "--nproc 2 --dry-run="):
+	case !strings.HasPrefix(strings.Join(os.Args[2:], " "), "--nproc 2 --max-nproc 2 --run-id  --dry-run="):
 		fmt.Fprintf(os.Stderr, "arguments %q\n", os.Args[2:])
 		return 70
 	case outcome == "long": // until it is asked to stop
@@ -92,7 +92,10 @@ func fakeCommand() int {
 	case outcome == "crash":
 		fmt.Fprintln(os.Stderr, "boom")
 		return 5
+	case outcome == "another version":
+		return 0 // as before it said digests
 	}
+	fmt.Println(`{"model": "m", "tokenizer": "t", "shards": "s", "program": "p"}`)
 	return 0
 }
 

@@ -98,7 +98,7 @@ func train(ctx context.Context, o *trainOptions, path string) error {
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
-	if err := workerCheck(ctx, worker, nproc, o.dryRun, settled, o.stderr); err != nil {
+	if _, err := workerCheck(ctx, worker, checkRequest{least: nproc, most: nproc, dry: o.dryRun}, settled, o.stderr); err != nil {
 		return err
 	}
 	if o.dryRun {

@@ -98,6 +98,7 @@ func TestWorkerCheck(t *testing.T) {
 		{"wrong", 78, "ddprun: corpus.txt: is empty\n"},
 		{"library", 78, `does not start; "make setup" and "make build" put its libraries in place`},
 		{"crash", 1, "boom\nddprun: "},
+		{"another version", 78, "are the two programs of one version?"},
 	} {
 		workplace(t)
 		before := files(t)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -68,32 +69,46 @@ func findWorker(flag string) (string, error) {
 	return filepath.Abs(path)
 }
 
+// checkRequest is what ddprun-worker checks beside the configuration.
+type checkRequest struct {
+	least, most int    // ranks of the run
+	runID       string // empty: one that nobody has begun
+	dry         bool   // leave nothing behind
+}
+
 // workerCheck has ddprun-worker check what needs libtorch or a tokenizer, before the ranks start. Its protocol: the settled
-// configuration as JSON on standard input; exit code 0 where all is well, 78 where the configuration or input is wrong. What it says,
-// for people, goes to stderr as it comes: preparing a large text takes a while.
-func workerCheck(ctx context.Context, worker string, nproc int, dry bool, settled []byte, stderr io.Writer) error {
+// configuration as JSON on standard input; exit code 0 where all is well, 78 where the configuration or input is wrong; on standard output one JSON object of
+// digests of what must be the same on every node (model, tokenizer, shards, program). What it says, for people, goes to stderr as it comes: preparing a
+// large text takes a while.
+func workerCheck(ctx context.Context, worker string, o checkRequest, settled []byte, stderr io.Writer) (digests map[string]string, err error) {
 	// The check ends with this program: Pdeathsig goes by the thread that started it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	cmd := exec.CommandContext(ctx, worker, "check", "--nproc", strconv.Itoa(nproc), "--dry-run="+strconv.FormatBool(dry))
+	cmd := exec.CommandContext(ctx, worker, "check", "--nproc", strconv.Itoa(o.least), "--max-nproc", strconv.Itoa(o.most),
+		"--run-id", o.runID, "--dry-run="+strconv.FormatBool(o.dry))
 	cmd.Stdin = bytes.NewReader(settled)
+	var stdout bytes.Buffer
+	cmd.Stdout = &stdout
 	cmd.Stderr = stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	err := runSignalled(cmd)
+	err = runSignalled(cmd)
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
-		return nil
+		if err := json.Unmarshal(stdout.Bytes(), &digests); err != nil {
+			return nil, fmt.Errorf("%s check: what it has found cannot be read: %w; are the two programs of one version?", worker, err)
+		}
+		return digests, nil
 	case !errors.As(err, &exit):
-		return fmt.Errorf("start %s: %w", worker, err)
+		return nil, fmt.Errorf("start %s: %w", worker, err)
 	case exit.ExitCode() == launch.ExitConfig:
-		return &exitError{launch.ExitConfig, nil} // it has said why
+		return nil, &exitError{launch.ExitConfig, nil} // it has said why
 	case exit.ExitCode() == launch.ExitComeAgain:
-		return &exitError{launch.ExitComeAgain, nil} // a large text is prepared in part
+		return nil, &exitError{launch.ExitComeAgain, nil} // a large text is prepared in part
 	case exit.ExitCode() == 127: // the dynamic loader's: a library is missing
-		return fmt.Errorf("%s does not start; \"make setup\" and \"make build\" put its libraries in place", worker)
+		return nil, fmt.Errorf("%s does not start; \"make setup\" and \"make build\" put its libraries in place", worker)
 	}
-	return &exitError{launch.ExitFailed, fmt.Errorf("%s check: %w", worker, err)}
+	return nil, &exitError{launch.ExitFailed, fmt.Errorf("%s check: %w", worker, err)}
 }
 
 // runSignalled runs a command that TERM, INT, HUP and USR1 ask to stop: it gets TERM, and leaves what it has finished. A second INT or TERM,

@@ -14,23 +14,27 @@ func Steps(value float64, total int64) int64 {
 	return int64(math.Ceil(value * float64(total)))
 }
 
-// Lanes returns the number of parallel sequences of samples (DESIGN 3) in a run of at most worldMax ranks. More ranks than
+// Lanes returns the number of parallel sequences of samples (DESIGN 3) in a run of world ranks. More ranks than
 // lanes is an error, since the ranks beyond would never have work.
-func (c *Config) Lanes(worldMax int) (int, error) {
-	if worldMax < 1 {
-		return 0, fmt.Errorf("the number of ranks must be at least 1, got %d", worldMax)
+func (c *Config) Lanes(world int) (int, error) { return c.ElasticLanes(world, world) }
+
+// ElasticLanes returns the same for a run whose number of ranks may be from least to most. Where there are more ranks than lanes the ranks beyond stand by; it
+// is an error where least is more already.
+func (c *Config) ElasticLanes(least, most int) (int, error) {
+	if least < 1 || most < least {
+		return 0, fmt.Errorf("the number of ranks must be at least 1, got %d to %d", least, most)
 	}
 	key, global, batch, one := "global_batch_size", c.GlobalBatchSize, c.PerDeviceTrainBatchSize, "per_device_train_batch_size"
 	if c.PerDeviceTrainTokens > 0 {
 		key, global, batch, one = "global_batch_tokens", c.GlobalBatchTokens, c.PerDeviceTrainTokens, "per_device_train_tokens"
 	}
 	if global == 0 {
-		return worldMax * c.GradientAccumulationSteps, nil
+		return most * c.GradientAccumulationSteps, nil
 	}
 	lanes := global / batch
-	if worldMax > lanes {
+	if least > lanes {
 		return 0, fmt.Errorf("%s: %d is %d micro-batches of %d, which %d ranks cannot share; use at most %d ranks, a smaller %s or a larger %s",
-			key, global, lanes, batch, worldMax, lanes, one, key)
+			key, global, lanes, batch, least, lanes, one, key)
 	}
 	return lanes, nil
 }

@@ -183,24 +183,6 @@ func Highest(outputDir string) (n int, record []byte, err error) {
 	return n, record, nil
 }
 
-// Begin says that generation n begins from the checkpoint after step steps; 0: from the model. Rank 0 calls it once, when the workers of older
-// generations have ended, with the newest checkpoint that counts, before anything is written. From then on later checkpoints of older generations
-// count no more.
-func Begin(outputDir string, n int, step int64) error {
-	dir := filepath.Join(outputDir, privateDir)
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return fmt.Errorf("begin generation %d: %w", n, err)
-	}
-	f, err := os.OpenFile(filepath.Join(dir, fmt.Sprintf("start-%d-%d", n, step)), os.O_CREATE|os.O_WRONLY, 0o666)
-	if err == nil {
-		err = errors.Join(f.Close(), syncDir(dir))
-	}
-	if err != nil {
-		return fmt.Errorf("begin generation %d: %w", n, err)
-	}
-	return nil
-}
-
 // readFile reads a file of at most maxRecordBytes.
 func readFile(path string) ([]byte, error) {
 	f, err := os.Open(path)

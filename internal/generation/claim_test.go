@@ -243,7 +243,7 @@ func TestOldRecordsAreRemovedAndTheRuleStays(t *testing.T) {
 		if !claimed(t, dir, n, "a") {
 			t.Fatal("lost")
 		}
-		if err := Begin(dir, n, int64(10*n)); err != nil {
+		if err := Begin(dir, n, int64(10*n), Run{}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -2,7 +2,7 @@
 //
 //	generation-<n>            the record of generation n, claimed by making it exclusively; it never changes
 //	generation-<n>.claimed    the same where the file system has no links: whoever makes it may write the record
-//	start-<n>-<step>          generation n has begun, from the checkpoint after <step> steps; empty
+//	start-<n>-<step>          generation n has begun, from the checkpoint after <step> steps; holds whose it was
 //
 // Who has the highest number is right. A number is used once. Nobody asks anybody else, so any one node that survives can
 // go on, and so can a start on other hosts after all have died.

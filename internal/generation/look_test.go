@@ -9,7 +9,7 @@ import (
 func TestCounts(t *testing.T) {
 	dir := t.TempDir()
 	for n, step := range map[int]int64{2: 100, 3: 300, 5: 200} { // 1 and 4 were claimed and never began
-		if err := Begin(dir, n, step); err != nil {
+		if err := Begin(dir, n, step, Run{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -82,7 +82,7 @@ func TestNext(t *testing.T) {
 	want(8)
 	claimed(t, dir, 11, "a")
 	want(12)
-	if err := Begin(dir, 13, 0); err != nil {
+	if err := Begin(dir, 13, 0, Run{}); err != nil {
 		t.Fatal(err)
 	}
 	want(14)

@@ -43,10 +43,10 @@ func begin(job *Job) (beginning, error) {
 		return beginning{}, err
 	}
 	if ckpt == nil {
-		lanes, err := job.Config.Lanes(job.World)
+		lanes, err := job.Config.ElasticLanes(job.least(), job.most())
 		return beginning{lanes: lanes}, mark(ErrInput, err)
 	}
-	differences, err := resumable(job.Config, job.World, job.Train.Digest(), ckpt)
+	differences, err := resumable(job.Config, job.least(), job.Train.Digest(), ckpt)
 	if err != nil {
 		return beginning{}, mark(ErrInput, err)
 	}

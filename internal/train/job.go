@@ -1,6 +1,7 @@
 package train
 
 import (
+	"cmp"
 	"errors"
 
 	"github.com/rs/zerolog"
@@ -16,7 +17,11 @@ type Job struct {
 	Config *config.Config
 
 	Rank, World, Threads int
+	MinWorld, MaxWorld   int    // what World may be in other generations of this run; 0: World
+	NodeCount            int    // 0: 1
+	Nodes                []Node // of all ranks, to name peers in errors; may be empty
 	Generation           uint64
+	RunID                string      // the same in all generations of a run
 	Store                torch.Store // nil where World is 1
 	Host                 string      // this node's address, for the peers
 
@@ -27,11 +32,23 @@ type Job struct {
 
 	Log  zerolog.Logger
 	Stop <-chan struct{} // closed when the run shall stop with a checkpoint
+	// MayWrite is an error once this rank must write nothing any more: its lease has passed. nil: it always may.
+	MayWrite func() error
 	// Beat tells the launcher that this rank is alive: what it does, the steps done, and the step of the last complete checkpoint.
 	Beat func(phase Phase, step, checkpoint int64)
 	// Activity, if not nil, is kept up to date with what this rank does in between.
 	Activity *Activity
 }
+
+// Node is where some of a run's ranks are.
+type Node struct {
+	Name, Address    string
+	FirstRank, Ranks int
+}
+
+// least and most are the bounds of the number of ranks.
+func (job *Job) least() int { return cmp.Or(job.MinWorld, job.World) }
+func (job *Job) most() int  { return max(job.MaxWorld, job.World) }
 
 // EvalSet is held-out text. Name is empty for the only one.
 type EvalSet struct {

@@ -237,7 +237,7 @@ func groups(job *Job) (data, host ddp.Group, err error) {
 		host.Close()
 		return nil, nil, mark(ErrPeer, err)
 	}
-	if job.Config.Backend == "auto" { // all ranks are on this node
+	if job.Config.Backend == "auto" && job.NodeCount < 2 { // all ranks are on this node
 		if data, err = ddp.NewShared(data, prefixed{job.Store, "shared/"}, timeout); err != nil {
 			host.Close()
 			return nil, nil, mark(ErrPeer, fmt.Errorf("%w (backend: gloo does without shared memory)", err))

@@ -10,23 +10,27 @@ import (
 	"github.com/ddprun/ddprun/internal/config"
 )
 
-// CheckStart tells why a run of world ranks could not begin with this configuration and what lies in its output_dir, before anything is
-// written: an error of kind [ErrInput]. digest returns the digest of the training samples; it is called only where a checkpoint is
+// CheckStart tells why a run of least to most ranks could not begin with this configuration and what lies in its output_dir, before anything is
+// written: an error of kind [ErrInput]. runID is the run's; empty: a new one. digest returns the digest of the training samples; it is called only where a checkpoint is
 // compared with. lanes is what [CheckLength] wants.
-func CheckStart(c *config.Config, world int, digest func() (string, error)) (lanes int, err error) {
-	d, err := checkpoint.Decide(c.OutputDir, c.ResumeFromCheckpoint, c.OverwriteOutputDir)
+func CheckStart(c *config.Config, runID string, least, most int, digest func() (string, error)) (lanes int, err error) {
+	mode, err := checkpoint.ResumeMode(c.OutputDir, c.ResumeFromCheckpoint, checkpoint.Run{ID: runID})
+	if err != nil {
+		return 0, err
+	}
+	d, err := checkpoint.Decide(c.OutputDir, mode, c.OverwriteOutputDir)
 	if err != nil {
 		return 0, mark(ErrInput, err)
 	}
 	if d.Resume == nil {
-		lanes, err = c.Lanes(world)
+		lanes, err = c.ElasticLanes(least, most)
 		return lanes, mark(ErrInput, err)
 	}
 	samples, err := digest()
 	if err != nil {
 		return 0, mark(ErrInput, err)
 	}
-	_, err = resumable(c, world, samples, d.Resume)
+	_, err = resumable(c, least, samples, d.Resume)
 	return d.Resume.State.Lanes, mark(ErrInput, err)
 }
 
@@ -42,8 +46,8 @@ func CheckLength(ctx context.Context, job *Job, lanes int) error {
 }
 
 // resumable returns what has changed since a checkpoint, or why this run cannot go on from it. samples is the digest of the training
-// samples.
-func resumable(c *config.Config, world int, samples string, ckpt *checkpoint.Checkpoint) ([]config.Difference, error) {
+// samples. The ranks are at least least.
+func resumable(c *config.Config, least int, samples string, ckpt *checkpoint.Checkpoint) ([]config.Difference, error) {
 	differences, err := c.Differences(ckpt.State.Config)
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint %s: %w", ckpt.Path, err)
@@ -65,9 +69,9 @@ func resumable(c *config.Config, world int, samples string, ckpt *checkpoint.Che
 		return nil, fmt.Errorf("cannot go on from %s: %s; set the earlier values, choose another output_dir, or begin anew with "+
 			"resume_from_checkpoint: none and overwrite_output_dir: true", ckpt.Path, strings.Join(refused, "; "))
 	}
-	if world > ckpt.State.Lanes {
+	if least > ckpt.State.Lanes {
 		return nil, fmt.Errorf("cannot go on from %s with %d ranks: its global batch has %d lanes, so at most as many ranks can share it",
-			ckpt.Path, world, ckpt.State.Lanes)
+			ckpt.Path, least, ckpt.State.Lanes)
 	}
 	return differences, nil
 }

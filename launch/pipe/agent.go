@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -40,6 +41,8 @@ type Agent struct {
 	waiting chan struct{} // one slot a request that waits
 	failed  chan struct{}
 	ended   chan struct{}
+	lease   atomic.Int64  // the newest; 0: none
+	renewed chan struct{} // has room for one: lease is to be sent
 
 	mu      sync.Mutex
 	report  Report
@@ -56,6 +59,7 @@ func NewAgent(conn net.Conn, start Start, store Backend) *Agent {
 		waiting: make(chan struct{}, maxWaiting),
 		failed:  make(chan struct{}),
 		ended:   make(chan struct{}),
+		renewed: make(chan struct{}, 1),
 	}
 	go a.serve()
 	return a
@@ -93,6 +97,28 @@ func (a *Agent) Stacks(ctx context.Context) (string, error) {
 	}
 }
 
+// Lease lets the worker run until the clock of [Boottime] shows until, or until a later call. A worker to which none was ever given runs without a limit; one
+// given before the worker's Hello comes with its Start. It does not block: of several that a worker has not read yet, the last one counts.
+func (a *Agent) Lease(until time.Duration) {
+	a.lease.Store(int64(until))
+	select {
+	case a.renewed <- struct{}{}:
+	default:
+	}
+}
+
+// sendLeases passes leases on to the worker.
+func (a *Agent) sendLeases(ctx context.Context) {
+	for {
+		select {
+		case <-a.renewed:
+			a.line.send(message{Lease: a.lease.Load()}) // a worker that does not get it ends by itself
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // Report returns what the worker has said so far.
 func (a *Agent) Report() Report {
 	a.mu.Lock()
@@ -115,6 +141,7 @@ func (a *Agent) Close() {
 func (a *Agent) serve() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var requests sync.WaitGroup
+	requests.Go(func() { a.sendLeases(ctx) })
 	err := a.receive(ctx, &requests)
 	cancel()
 	a.line.conn.Close()
@@ -144,7 +171,9 @@ func (a *Agent) receive(ctx context.Context, requests *sync.WaitGroup) error {
 				a.Stop(Stop{Reason: err.Error(), How: StopNow})
 				return err
 			}
-			if err := a.line.send(message{Start: &a.start}); err != nil && !errors.Is(err, ErrLost) {
+			start := a.start
+			start.Lease = a.lease.Load()
+			if err := a.line.send(message{Start: &start}); err != nil && !errors.Is(err, ErrLost) {
 				return err
 			}
 		case m.Request != nil:

@@ -6,7 +6,7 @@ import (
 )
 
 // Version is the version of the protocol. A worker names it in its Hello; an agent takes no other.
-const Version = 1
+const Version = 2
 
 // MaxMessageBytes bounds one message, its newline included. A longer one ends the line: its length says nothing about
 // what the other side may still send.
@@ -26,15 +26,34 @@ type Start struct {
 	OutputDir  string          `json:"output_dir"` // may be empty
 	LogDir     string          `json:"log_dir"`    // this rank's own directory in this attempt; may be empty
 
-	Rank           int `json:"rank"`             // 0 <= Rank < WorldSize
+	Rank           int `json:"rank"`             // 0 <= Rank < WorldSize; one without a lane stands by: it takes part, and trains on nothing
 	LocalRank      int `json:"local_rank"`       // rank among the workers of this node: the device to take
 	WorldSize      int `json:"world_size"`       // workers in all
 	LocalWorldSize int `json:"local_world_size"` // workers on this node
 	NodeRank       int `json:"node_rank"`        // torchrun's GROUP_RANK
-	NodeCount      int `json:"node_count"`       // torchrun's GROUP_WORLD_SIZE
+	NodeCount      int `json:"node_count"`       // torchrun's GROUP_WORLD_SIZE; with more than one, ranks of different nodes share no memory
+
+	// What the number of ranks may be in other generations of this run; 0: WorldSize. Lanes follow from MaxWorld where the configuration gives no
+	// global batch; where it gives one, MinWorld must not be more than its lanes.
+	MinWorld int `json:"min_world_size,omitempty"`
+	MaxWorld int `json:"max_world_size,omitempty"`
+
+	StartStep int64  `json:"start_step,omitempty"` // of the newest checkpoint when the generation was claimed: for people, rank 0 looks again
+	Nodes     []Node `json:"nodes,omitempty"`      // of all ranks, in rank order; may be empty
 
 	Threads int    `json:"threads"` // threads this rank's tensor work may use, at least 1
 	Host    string `json:"host"`    // address at which other ranks reach this one: for Gloo's device
+
+	Lease int64 `json:"lease,omitempty"` // as Agent.Lease; set by the agent
+}
+
+// Node is where some of a run's ranks are.
+type Node struct {
+	ID        string `json:"id"`      // of the agent's process
+	Name      string `json:"name"`    // for people
+	Address   string `json:"address"` // as the Host of its ranks
+	FirstRank int    `json:"first_rank"`
+	Ranks     int    `json:"ranks"` // FirstRank to FirstRank+Ranks-1 are there
 }
 
 // StopHow says how a worker is asked to stop.
@@ -127,6 +146,7 @@ type message struct {
 	Stop  *Stop  `json:"stop,omitempty"`
 	Reply *reply `json:"reply,omitempty"`
 	Trace *trace `json:"trace,omitempty"`
+	Lease int64  `json:"lease,omitempty"` // nanoseconds of Boottime
 
 	Hello    *Hello       `json:"hello,omitempty"`
 	Progress *Progress    `json:"progress,omitempty"`

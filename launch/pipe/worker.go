@@ -21,6 +21,7 @@ type Worker struct {
 
 	mu       sync.Mutex
 	start    Start
+	lease    int64 // nanoseconds of Boottime; 0: none
 	stopped  Stop
 	progress Progress
 	moved    time.Time // of the newest Progress
@@ -77,6 +78,14 @@ func (w *Worker) Stopped() (Stop, bool) {
 // Lost is closed once the agent is gone. A worker that has lost its agent exits: nobody steers it any more.
 func (w *Worker) Lost() <-chan struct{} { return w.lost }
 
+// Lease returns how long the agent lets this worker run; limited is false where it has set no limit. Where nothing is left the worker must write nothing any more and
+// exit at once: the agent is stopped or cut off, and another group of workers may be at work.
+func (w *Worker) Lease() (left time.Duration, limited bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Duration(w.lease) - Boottime(), w.lease != 0
+}
+
 // Progress reports where the worker is. It waits only while an agent that lives does not read.
 func (w *Worker) Progress(p Progress) error {
 	p.Time = time.Now()
@@ -130,7 +139,10 @@ func (w *Worker) receive() {
 		switch {
 		case m.Start != nil && w.start.WorldSize == 0:
 			w.start = *m.Start
+			w.lease = max(w.lease, w.start.Lease)
 			close(w.started)
+		case m.Lease != 0:
+			w.lease = m.Lease
 		case m.Stop != nil:
 			first := w.stopped.How == ""
 			w.stopped = *m.Stop

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -123,11 +124,64 @@ func TestOtherProtocolIsRefusedWithAReason(t *testing.T) {
 		t.Fatal(err)
 	}
 	m, err := l.receive()
-	if err != nil || m.Stop == nil || !strings.Contains(m.Stop.Reason, "protocol 2") {
+	if err != nil || m.Stop == nil || !strings.Contains(m.Stop.Reason, fmt.Sprint("protocol ", Version+1)) {
 		t.Fatalf("%+v %v", m, err)
 	}
 	<-agent.Ended()
 	if agent.Report().Fault == nil {
 		t.Fatal("the agent's report names no fault")
+	}
+}
+
+func TestLeaseReachesTheWorker(t *testing.T) {
+	agent, worker := connect(t, Start{WorldSize: 1}, NewMemStore())
+	if _, err := worker.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if _, limited := worker.Lease(); limited {
+		t.Fatal("limited before anyone set a limit")
+	}
+	wait := func(ok func(left time.Duration) bool) {
+		t.Helper()
+		for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+			if left, limited := worker.Lease(); limited && ok(left) {
+				return
+			} else if time.Now().After(deadline) {
+				t.Fatalf("%v is left, limited %v", left, limited)
+			}
+		}
+	}
+	agent.Lease(Boottime() + time.Hour)
+	wait(func(left time.Duration) bool { return left > 59*time.Minute && left <= time.Hour })
+	agent.Lease(Boottime() - time.Second)
+	wait(func(left time.Duration) bool { return left < 0 })
+}
+
+// The worker of an agent that is stopped right after it has started the worker is limited too.
+func TestLeaseComesWithTheStart(t *testing.T) {
+	agentConn, workerConn := socketPair(t)
+	agent := NewAgent(agentConn, Start{WorldSize: 1}, NewMemStore())
+	t.Cleanup(agent.Close)
+	agent.Lease(Boottime() + time.Hour)
+	worker, err := NewWorker(workerConn, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(worker.Close)
+	if _, err := worker.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if left, limited := worker.Lease(); !limited || left > time.Hour || left < 59*time.Minute {
+		t.Fatalf("%v is left, limited %v", left, limited)
+	}
+}
+
+// A worker that does not read holds up nobody who renews its lease.
+func TestLeaseDoesNotBlock(t *testing.T) {
+	agentConn, _ := socketPair(t)
+	agent := NewAgent(agentConn, Start{WorldSize: 1}, NewMemStore())
+	t.Cleanup(agent.Close)
+	for i := range 100_000 {
+		agent.Lease(time.Duration(i + 1))
 	}
 }
