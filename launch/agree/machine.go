@@ -16,6 +16,7 @@ type Config struct {
 	Lease              time.Duration // DefaultLease
 	ConfirmTimeout     time.Duration // for a plan to be confirmed by all
 	SkipFinished       bool          // a run whose outcome is 0 is not started again: exit 0
+	Exclusive          bool          // nobody else can be running in output_dir (one node that holds its lock): no leases, no fence
 }
 
 // Defaults.
@@ -82,10 +83,13 @@ type (
 		Checkpoint int64 // the newest that they know of
 	}
 	// Leave is the wish to leave with a checkpoint, by a signal. Code is what to exit with when there is none (75 otherwise).
-	Leave struct{ Reason string }
+	Leave struct {
+		Reason string
+		Code   int
+	}
 	// Kill is the wish to end at once, with this exit code.
 	Kill struct{ Code int }
-	// OutcomeWritten is the answer to WriteOutcome.
+	// OutcomeWritten is the answer to WriteOutcome. A file of a later generation is not replaced: an error.
 	OutcomeWritten struct{ Err error }
 )
 
@@ -127,14 +131,15 @@ type (
 		How    StopHow
 		Reason string
 	}
-	// Lease says until when (on the clock that inputs come with) the workers may run without another word.
+	// Lease says until when (on the clock that inputs come with) the workers may run without another word. The first comes before
+	// StartWorkers; none comes at all where the agent is Exclusive.
 	Lease struct {
 		Number int
 		Until  time.Duration
 	}
 	// WriteOutcome asks for outcome.json to be written: OutcomeWritten follows.
 	WriteOutcome struct{ Outcome Outcome }
-	// Exit ends this agent. It is the last output.
+	// Exit ends this agent. It is the last output; what was to be sent before it should still be sent.
 	Exit struct{ Outcome Outcome }
 	// Log is for people.
 	Log struct {

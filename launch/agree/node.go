@@ -30,6 +30,7 @@ type Record struct {
 	Losses   []Loss   `json:"losses,omitempty"` // of nodes, lately: who fails again and again is left out
 	Cause    string   `json:"cause,omitempty"`  // why the generation before ended, for people
 	Excluded []string `json:"excluded,omitempty"`
+	Fence    []string `json:"fence,omitempty"` // IDs of agents of earlier generations that were not known to be down, besides the members
 }
 
 // Member is a node's place in a generation.

@@ -1,0 +1,288 @@
+package agree
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// gather claims the next generation as soon as those are there who should be in it.
+func (l *leader) gather(m *Machine) {
+	if !m.looked || m.lookAsk <= l.asks || m.workers.number >= 0 {
+		return
+	}
+	if m.lead == l && m.ended() != nil {
+		l.tell(m, m.look.Outcome)
+		return
+	}
+	l.judge(m)
+	if l.phase != leadGather {
+		return
+	}
+	if m.leaving != nil {
+		return
+	}
+	members := l.eligible(m)
+	if !l.startable(m, members) {
+		l.giveUp(m, members)
+		return
+	}
+	r := l.plan(m, members)
+	l.pending = r
+	l.enter(m, leadClaim)
+	m.output(Claim{*r})
+}
+
+// judge says what follows from the end of the highest generation, once all that are left of it are down.
+func (l *leader) judge(m *Machine) {
+	r := m.look.Highest
+	if r == nil || l.judged == r.Number || !l.settled(m, r) {
+		return
+	}
+	l.judged, l.judgedAt = r.Number, m.now
+	l.verdict = l.judgement(m, r)
+	v := l.verdict
+	if v.outcome != nil {
+		l.finish(m, v.outcome, true)
+		return
+	}
+	var leaving, staying []*peer
+	for _, p := range m.order {
+		switch {
+		case !m.fresh(p) || p.report.Head != m.c.Self.ID:
+		case p.report.Leaving:
+			leaving = append(leaving, p)
+		default:
+			staying = append(staying, p)
+		}
+	}
+	if len(leaving) == 0 {
+		return
+	}
+	if v.ran && len(staying) < m.c.MinNodes {
+		code := codeComeAgain
+		if v.failed {
+			for _, p := range leaving {
+				code = max(code, p.report.LeaveCode)
+			}
+		}
+		o := m.outcome(code, fmt.Sprintf("%s leaves: %s", m.name(leaving[0].node.ID), leaving[0].report.Reason))
+		o.Failure = v.failure
+		l.finish(m, o, true)
+		return
+	}
+	l.dismiss = true
+}
+
+// settled says whether no more can be expected from the members of a generation about how it ended.
+func (l *leader) settled(m *Machine, r *Record) bool {
+	for _, member := range r.Members {
+		p := m.peers[member.ID]
+		if p == nil || p.report != nil && p.report.Gone || m.lost(p) {
+			continue
+		}
+		if p.report == nil || p.report.Busy >= 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// eligible are the agents that could be members now.
+func (l *leader) eligible(m *Machine) []*peer {
+	var all []*peer
+	for _, p := range m.order {
+		if !m.fresh(p) || p.report.Head != m.c.Self.ID || p.report.Leaving || p.report.Gone {
+			continue
+		}
+		if p.report.Busy >= 0 && (l.record == nil || p.report.Busy != l.record.Number) {
+			continue
+		}
+		all = append(all, p)
+	}
+	all = l.oneOfEachRank(m, all)
+	all = l.without(m, all, func(p *peer) bool { return m.now < l.leftOut[p.node.ID] })
+	excluded := m.excluded(l.lossesNow(m))
+	return l.without(m, all, func(p *peer) bool { return excluded[keyOf(p.node)] > m.now })
+}
+
+// without leaves out agents, as long as enough remain.
+func (l *leader) without(m *Machine, all []*peer, out func(*peer) bool) []*peer {
+	rest := slices.DeleteFunc(slices.Clone(all), func(p *peer) bool { return p != m.self && out(p) })
+	if len(rest) < m.c.MinNodes {
+		return all
+	}
+	return rest
+}
+
+// oneOfEachRank leaves one agent of those that declare the same node rank: a member of the last generation, else who came first.
+func (l *leader) oneOfEachRank(m *Machine, all []*peer) []*peer {
+	taken := map[int]*peer{}
+	better := func(a, b *peer) bool {
+		if r := m.look.Highest; r != nil && (r.member(a.node.ID) >= 0) != (r.member(b.node.ID) >= 0) {
+			return r.member(a.node.ID) >= 0
+		}
+		return a.since < b.since
+	}
+	for _, p := range all {
+		if rank := p.node.Rank; rank >= 0 && (taken[rank] == nil || better(p, taken[rank])) {
+			taken[rank] = p
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(p *peer) bool {
+		rank := p.node.Rank
+		if rank < 0 || taken[rank] == p {
+			return false
+		}
+		m.repeat("warn", fmt.Sprintf("%s waits: node rank %d is taken by %s", m.name(p.node.ID), rank, m.name(taken[rank].node.ID)))
+		return true
+	})
+}
+
+// startable says whether a generation of these members should be claimed now.
+func (l *leader) startable(m *Machine, members []*peer) bool {
+	for _, p := range members {
+		if !l.known[p.node.ID] {
+			l.known[p.node.ID], l.lastNew = true, m.now
+		}
+	}
+	l.waiting = ""
+	if len(members) < m.c.MinNodes {
+		l.waiting = l.whoIsMissing(m, members)
+		l.yield(m, len(members))
+		return false
+	}
+	if other := l.defers(m); other != "" {
+		l.waiting = other
+		m.repeat("info", other)
+		return false
+	}
+	if m.now < l.heldUntil(m) {
+		l.waiting = "another part of the run that cannot be reached has claimed the last generation"
+		return false
+	}
+	for _, p := range m.order {
+		if m.fresh(p) && p.report.Head == m.c.Self.ID && p.report.Busy >= 0 && m.now-l.since < 2*m.c.Lease {
+			l.waiting = m.name(p.node.ID) + " ends its workers"
+			return false
+		}
+	}
+	if len(members) >= m.c.MaxNodes || l.complete(m, members) || m.now-l.lastNew >= m.c.LastCall {
+		return true
+	}
+	l.waiting = "more nodes may come"
+	return false
+}
+
+// complete says whether all of the last generation that can be in the next are there.
+func (l *leader) complete(m *Machine, members []*peer) bool {
+	r := m.look.Highest
+	if r == nil || r.Number <= m.base {
+		return false
+	}
+	for _, member := range r.Members {
+		p := m.peers[member.ID]
+		if p != nil && p.report != nil && p.report.Leaving {
+			continue
+		}
+		if !slices.Contains(members, p) && (p == nil || !m.fresh(p) || m.now >= l.leftOut[member.ID]) {
+			return false
+		}
+	}
+	return true
+}
+
+// defers says why this agent should not claim although enough follow it: somebody it hears follows a leader that it does not.
+func (l *leader) defers(m *Machine) string {
+	for _, p := range m.order {
+		if p == m.self || !m.fresh(p) || !p.report.HeadOK || p.report.Head == m.c.Self.ID {
+			continue
+		}
+		if p.report.Head == p.node.ID && before(m.c.Self, p.node) < 0 {
+			continue // it will see that this agent comes first
+		}
+		return fmt.Sprintf("%s follows %s, which this agent does not", m.name(p.node.ID), m.name(p.report.Head))
+	}
+	return ""
+}
+
+// heldUntil is how long a generation is left alone whose coordinator this agent has never seen: part of the run goes on beyond a cut
+// network. Each time that it is overtaken so it waits twice as long.
+func (l *leader) heldUntil(m *Machine) time.Duration {
+	r := m.look.Highest
+	if r == nil || r.Number <= m.base || m.peers[r.Coordinator] != nil {
+		return 0
+	}
+	for _, p := range m.order {
+		if p.report != nil && (p.report.Ran == r.Number || p.report.Tried == r.Number) {
+			return 0
+		}
+	}
+	return m.heldFrom + max(m.hold, 2*m.c.Lease)
+}
+
+// yield lets another one lead for a while where too few follow this agent and one of them is connected with more.
+func (l *leader) yield(m *Machine, members int) {
+	if m.now-l.since < 2*m.c.Lease {
+		return
+	}
+	for _, p := range m.order {
+		if p != m.self && m.fresh(p) && p.report.Reach > m.self.report.Reach && p.report.Reach >= m.c.MinNodes {
+			m.unable = m.now + m.c.LastCall + 8*m.c.Lease
+			m.log("info", "too few nodes follow this one; another one may lead", "nodes", members, "other", m.name(p.node.ID))
+			return
+		}
+	}
+}
+
+// giveUp ends the run when too few nodes have come in time.
+func (l *leader) giveUp(m *Machine, members []*peer) {
+	at, code := m.limit()
+	for _, p := range m.order {
+		if m.fresh(p) && p.report.Head == m.c.Self.ID && p.report.Ran >= 0 {
+			code, at = codeComeAgain, m.idle+m.c.RejoinTimeout
+		}
+	}
+	if m.now < at {
+		return
+	}
+	reason := l.whoIsMissing(m, members)
+	if reason == "" {
+		reason = l.waiting
+	}
+	m.log("error", reason)
+	l.finish(m, m.outcome(code, reason), false)
+}
+
+// whoIsMissing names the nodes that are waited for.
+func (l *leader) whoIsMissing(m *Machine, members []*peer) string {
+	if len(members) >= m.c.MinNodes {
+		return ""
+	}
+	text := fmt.Sprintf("%d of at least %d nodes are there", len(members), m.c.MinNodes)
+	declared := map[int]bool{}
+	for _, p := range members {
+		if p.node.Rank >= 0 {
+			declared[p.node.Rank] = true
+		}
+	}
+	var missing []string
+	if len(declared) == len(members) && len(members) > 0 {
+		for rank := range m.c.MaxNodes {
+			if !declared[rank] && len(missing) < 20 {
+				missing = append(missing, fmt.Sprintf("node rank %d", rank))
+			}
+		}
+	} else if r := m.look.Highest; r != nil {
+		for _, member := range r.Members {
+			if !slices.ContainsFunc(members, func(p *peer) bool { return p.node.ID == member.ID || p.node.Host == member.Host }) && len(missing) < 20 {
+				missing = append(missing, member.Host)
+			}
+		}
+	}
+	if len(missing) > 0 {
+		text += "; missing: " + strings.Join(missing, ", ")
+	}
+	return text
+}
