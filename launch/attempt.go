@@ -42,6 +42,7 @@ func (r *run) startAttempt() (*attempt, error) {
 		if a.dir, a.number, err = attemptDir(r.LogDir, r.NProc); err != nil {
 			return nil, err
 		}
+		r.prune(a.number)
 	}
 	r.outcome.Attempts++
 	store := pipe.Prefix(r.store, a.prefix())
@@ -74,7 +75,7 @@ func (a *attempt) startMessage(rank int) pipe.Start {
 
 // outlet says where the output of a rank goes.
 func (a *attempt) outlet(rank int) outlet {
-	out := outlet{dir: a.rankDir(rank), log: a.run.Logger.With().Int("rank", rank).Logger()}
+	out := outlet{dir: a.rankDir(rank), maxLog: a.run.LogMaxSize, log: a.run.Logger.With().Int("rank", rank).Logger()}
 	if a.run.shows(rank) {
 		out.stdout, out.stderr = a.run.stdout, a.run.stderr
 	}

@@ -51,6 +51,8 @@ type Config struct {
 	MaxRestarts    int           // attempts after the first one; 0: none
 	Grace          time.Duration // how long a stop with a checkpoint may take; 0: DefaultGrace
 	Limits         Limits        // when a worker counts as hung
+	LogMaxSize     int64         // bytes of a log, after which it begins anew and what it was becomes NAME.1; 0: no limit
+	LogMaxAttempts int           // attempts whose logs are kept; 0: all
 	Tee            Tee
 
 	Stdout, Stderr io.Writer // where workers' lines are shown; nil: nowhere. One line is one or part of one Write.
@@ -69,6 +71,10 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("launch: threads per rank is %d; it must be at least 1, or 0 for the default", c.ThreadsPerRank)
 	case c.MaxRestarts < 0:
 		return c, fmt.Errorf("launch: max restarts is %d; it must be at least 0", c.MaxRestarts)
+	case c.LogMaxSize < 0:
+		return c, fmt.Errorf("launch: log max size is %d bytes; it must be at least 0", c.LogMaxSize)
+	case c.LogMaxAttempts < 0:
+		return c, fmt.Errorf("launch: log max attempts is %d; it must be at least 0", c.LogMaxAttempts)
 	case c.Grace < 0:
 		return c, fmt.Errorf("launch: grace is %v; it must not be negative", c.Grace)
 	case len(c.ConfigJSON) > 4<<20:

@@ -95,6 +95,7 @@ func (a *attempt) describe(w *worker) *Failure {
 	default:
 		f.Message = "it gave no account of why; the end of its output may"
 	}
+	f.Message, f.Stack = escapeText(f.Message), escapeText(f.Stack) // a worker's words go to terminals and to error.json
 	return f
 }
 

@@ -1,6 +1,10 @@
 package launch
 
 import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -23,5 +27,34 @@ func TestFirstFailureIsReported(t *testing.T) {
 				t.Fatalf("failure: %+v", f)
 			}
 		})
+	}
+}
+
+// TestFailuresWordsSteerNoTerminal: neither in the log nor in error.json, which people print.
+func TestFailuresWordsSteerNoTerminal(t *testing.T) {
+	dir := t.TempDir()
+	outcome, _, errOut := runScripts(t, agentConfig{NProc: 2, LogDir: dir, Scripts: scripts{{"train", "raw \"\\x1b[31mred\\n\"; error a \x1b[2J\u009b b\u202ec; exit 1"}}}, nil)
+	const want = `a \x1b[2J\u009b b\u202ec`
+	data, err := os.ReadFile(filepath.Join(dir, "attempt_0", "1", "error.json"))
+	var filed struct {
+		Message struct {
+			Message   string         `json:"message"`
+			ExtraInfo map[string]any `json:"extraInfo"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(data, &filed); err != nil {
+		t.Fatal(err)
+	}
+	if err != nil || filed.Message.Message != want || filed.Message.ExtraInfo["py_callstack"] != want || outcome.Failure.Message != want {
+		t.Errorf("%s %v", data, err)
+	}
+	if strings.ContainsAny(errOut, "\x1b\u009b\u202e") {
+		t.Errorf("%q", errOut)
+	}
+}
+
+func TestEscapeTextKeepsLines(t *testing.T) {
+	if got := escapeText("a\n\tb\r\n\x00"); got != "a\n\tb\\x0d\n\\x00" {
+		t.Errorf("%q", got)
 	}
 }

@@ -3,6 +3,7 @@ package launch
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 )
@@ -78,6 +79,15 @@ func escape(line []byte) []byte {
 		line = line[size:]
 	}
 	return out
+}
+
+// escapeText is escape for a text of several lines, which it keeps.
+func escapeText(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = string(escape([]byte(line)))
+	}
+	return strings.Join(lines, "\n")
 }
 
 // printable says whether escape would leave line as it is.

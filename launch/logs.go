@@ -42,6 +42,9 @@ func attemptDir(logDir string, ranks int) (string, int, error) {
 	}
 }
 
+// errorFile is the name of a failure's account beside the logs of its rank.
+const errorFile = "error.json"
+
 // writeErrorFile writes f as error.json into its directory, in the form of torch.distributed.elastic's error files, whose
 // readers want message.message and message.extraInfo.timestamp (seconds, as text).
 func writeErrorFile(f *Failure, at time.Time) error {
@@ -67,7 +70,7 @@ func writeErrorFile(f *Failure, at time.Time) error {
 	if err != nil {
 		return fmt.Errorf("launch: error.json: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(f.LogDir, "error.json"), append(data, '\n'), 0o666); err != nil {
+	if err := os.WriteFile(filepath.Join(f.LogDir, errorFile), append(data, '\n'), 0o666); err != nil {
 		return fmt.Errorf("launch: error.json: %w", err)
 	}
 	return nil

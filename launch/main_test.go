@@ -101,6 +101,9 @@ func testCommand(w *pipe.Worker, start pipe.Start, name, rest string) (code int,
 		for i := range n {
 			fmt.Printf("line %d\n", i)
 		}
+	case "warn": // the same line so many times
+		n, _ := strconv.Atoi(rest)
+		os.Stderr.WriteString(strings.Repeat("the same\n", n))
 	case "flood": // as many bytes without a line end
 		n, _ := strconv.Atoi(rest)
 		os.Stderr.WriteString(strings.Repeat("x", n))

@@ -31,16 +31,14 @@ func (s *screen) write(lines []byte) {
 	s.w.Write(lines)
 }
 
-// stream carries one output of one worker to its log file, as it is, and line by line to the screen and the tail.
+// stream carries one output of one worker to its log file, as it is, and line by line, repetitions counted, to the screen and the tail.
 type stream struct {
 	from   *os.File // read end of the worker's pipe
-	file   *os.File // log; nil: none
+	file   *logFile // nil: none
 	screen *screen  // nil: not shown
 	tail   *tail
 	prefix string
 	log    zerolog.Logger
-
-	fileMu sync.Mutex // of file: run and insert write to it
 
 	mu  sync.Mutex
 	end time.Time // when to stop reading; zero while the worker lives
@@ -50,20 +48,24 @@ type stream struct {
 func (s *stream) run() {
 	defer s.close()
 	var lines splitter
+	var again repeats
 	var shown []byte
-	emit := func(line []byte) {
-		escaped := escape(line)
-		s.tail.add(escaped)
-		shown = append(append(append(shown, s.prefix...), escaped...), '\n')
+	show := func(line []byte) {
+		s.tail.add(line)
+		shown = append(append(append(shown, s.prefix...), line...), '\n')
 	}
+	emit := func(line []byte) { again.line(escape(line), show) }
 	buffer := make([]byte, 64<<10)
 	for {
-		s.arm(lines.partial())
+		s.arm(lines.partial() || again.pending())
 		n, err := s.from.Read(buffer)
 		s.keep(buffer[:n])
 		lines.write(buffer[:n], emit)
 		if err != nil {
 			lines.flush(emit)
+		}
+		if err != nil || again.due() {
+			again.flush(show)
 		}
 		if len(shown) > 0 && s.screen != nil {
 			s.screen.write(shown)
@@ -104,15 +106,11 @@ func (s *stream) over() bool {
 // keep writes to the log file. A file that cannot be written is given up with a warning: a full disk of logs does not end
 // a run that trains.
 func (s *stream) keep(data []byte) {
-	s.fileMu.Lock()
-	defer s.fileMu.Unlock()
-	if s.file == nil || len(data) == 0 {
+	if s.file == nil {
 		return
 	}
-	if _, err := s.file.Write(data); err != nil {
+	if err := s.file.write(data); err != nil {
 		s.log.Warn().Err(err).Msg("a worker's output is not filed any more")
-		s.file.Close()
-		s.file = nil
 	}
 }
 
@@ -131,11 +129,8 @@ func (s *stream) insert(text string, shown *screen) {
 
 func (s *stream) close() {
 	s.from.Close()
-	s.fileMu.Lock()
-	defer s.fileMu.Unlock()
 	if s.file != nil {
-		s.file.Close()
-		s.file = nil
+		s.file.close()
 	}
 }
 

@@ -120,7 +120,7 @@ func TestFullDiskOfLogsDoesNotEndTheRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log, shown syncBuffer
-	s := &stream{from: read, file: full, screen: &screen{w: &shown}, tail: &tail{}, log: zerolog.New(&log)}
+	s := &stream{from: read, file: &logFile{file: full}, screen: &screen{w: &shown}, tail: &tail{}, log: zerolog.New(&log)}
 	ended := make(chan struct{})
 	go func() { defer close(ended); s.run() }()
 	write.WriteString("one\n")

@@ -44,6 +44,7 @@ type worker struct {
 type outlet struct {
 	stdout, stderr *screen // nil: not shown
 	dir            string  // for log files; empty: none
+	maxLog         int64   // bytes of each; 0: no limit
 	log            zerolog.Logger
 }
 
@@ -87,7 +88,7 @@ func (w *worker) addStream(out outlet, shown *screen, name string) (*os.File, er
 	s := &stream{from: read, screen: shown, tail: w.tail, prefix: fmt.Sprintf("[rank %d] ", w.start.Rank), log: out.log}
 	w.streams = append(w.streams, s)
 	if out.dir != "" {
-		if s.file, err = os.Create(filepath.Join(out.dir, name)); err != nil {
+		if s.file, err = createLog(filepath.Join(out.dir, name), out.maxLog); err != nil {
 			return write, err
 		}
 	}

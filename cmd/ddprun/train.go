@@ -23,6 +23,8 @@ type trainOptions struct {
 	tee         string
 	maxRestarts int
 	limits      launch.Limits
+	logMaxSize  byteSize
+	logAttempts int
 	printConfig bool
 	dryRun      bool
 
@@ -34,6 +36,9 @@ func (o *trainOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&o.sets, "set", nil, "set a key over the file and variables, as `key=value`; repeatable")
 	flags.StringVar(&o.worker, "worker", "", "`path` of "+workerName+" (default: beside ddprun, then in PATH)")
 	flags.StringVar(&o.logDir, "log-dir", "", "`directory` for the ranks' output (default: logs in output_dir)")
+	o.logMaxSize = defaultLogMaxSize
+	flags.Var(&o.logMaxSize, "log-max-size", "a rank's log begins anew at this `size`, and what it was becomes NAME.1 (0: never)")
+	flags.IntVar(&o.logAttempts, "log-max-attempts", 20, "starts of the ranks whose logs are kept, besides the first that failed (0: all)")
 	flags.StringVar(&o.logFormat, "log-format", "console", "ddprun's own log on standard error: console or json")
 	flags.StringVar(&o.tee, "tee", string(launch.TeeRank0), "whose output is shown besides being filed: rank0, all or none")
 	flags.IntVar(&o.maxRestarts, "max-restarts", 0, "times to start the ranks again after a failure, from the newest checkpoint")
@@ -51,6 +56,9 @@ func (o *trainOptions) check() error {
 	}
 	if o.maxRestarts < 0 {
 		return fmt.Errorf("--max-restarts: must be at least 0, got %d", o.maxRestarts)
+	}
+	if o.logAttempts < 0 {
+		return fmt.Errorf("--log-max-attempts: must be at least 0, got %d", o.logAttempts)
 	}
 	return o.checkLimits()
 }
@@ -118,6 +126,8 @@ func train(ctx context.Context, o *trainOptions, path string) error {
 		ThreadsPerRank: c.ThreadsPerRank,
 		MaxRestarts:    o.maxRestarts,
 		Limits:         o.limits,
+		LogMaxSize:     int64(o.logMaxSize),
+		LogMaxAttempts: o.logAttempts,
 		Tee:            launch.Tee(o.tee),
 		Stdout:         o.stdout,
 		Stderr:         o.stderr,

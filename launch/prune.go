@@ -1,0 +1,56 @@
+package launch
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// pruneAttempts deletes the logs of the oldest attempts, so that keep are left up to number, which has just begun. Of those it would delete it spares
+// the oldest that holds an error.json: what failed first is what one looks for. Several agents may do so at once.
+func pruneAttempts(logDir string, number, keep int) error {
+	entries, err := os.ReadDir(logDir)
+	if err != nil {
+		return fmt.Errorf("launch: log directory: %w", err)
+	}
+	var old []int
+	for _, entry := range entries {
+		var n int
+		if _, err := fmt.Sscanf(entry.Name(), "attempt_%d", &n); err == nil && entry.Name() == fmt.Sprint("attempt_", n) && n < number {
+			old = append(old, n)
+		}
+	}
+	slices.Sort(old)
+	spared := false
+	for _, n := range old[:max(0, len(old)-(keep-1))] {
+		dir := filepath.Join(logDir, fmt.Sprint("attempt_", n))
+		if !spared && hasErrorFile(dir) {
+			spared = true
+			continue
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("launch: delete old logs: %w", err)
+		}
+	}
+	return nil
+}
+
+// hasErrorFile says whether a rank of an attempt has failed.
+func hasErrorFile(attempt string) bool {
+	ranks, _ := os.ReadDir(attempt) // one that cannot be read has nothing to tell
+	return slices.ContainsFunc(ranks, func(rank os.DirEntry) bool {
+		_, err := os.Stat(filepath.Join(attempt, rank.Name(), errorFile))
+		return err == nil
+	})
+}
+
+// prune deletes the logs of old attempts. That it cannot does not end a run.
+func (r *run) prune(number int) {
+	if r.LogMaxAttempts == 0 {
+		return
+	}
+	if err := pruneAttempts(r.LogDir, number, r.LogMaxAttempts); err != nil {
+		r.Logger.Warn().Err(err).Msg("old logs stay")
+	}
+}
