@@ -54,6 +54,7 @@ var mayImport = map[string][]string{
 	"internal/archtest":   nil,
 	"scripts":             nil, // tests of the set-up
 	"test/e2e":            nil, // tests of the built programs
+	"test/nodes":          nil, // ... on several hosts
 }
 
 // development holds programs that help to write this one and are no part of it.

@@ -1,0 +1,12 @@
+// Package nodes holds tests of a run over several nodes: the real programs on hosts of one machine that faults befall.
+//
+// A host is a process that is PID 1 of namespaces of its own (network, UTS, mounts, PIDs, IPC), with a host name and /etc/hosts of its own.
+// Hosts hang on a bridge in a network namespace of the test's, each by a pair of veth; nothing touches the machine's own
+// network, and the namespaces have no names: they end with the test's process, however that ends. Directories are shared, as by NFS.
+//
+// cluster_test.go has the bridge and the hosts, host_test.go a host's processes, cable_test.go what can happen to its cable, slow_test.go a cable
+// that is slow and loses packets (in user space, since many kernels are built without netem), clock_test.go clocks that do not agree.
+//
+// All of it wants root (CAP_SYS_ADMIN and CAP_NET_ADMIN in the machine's user namespace) and a kernel with veth and bridge; no program of iproute2.
+// Elsewhere the tests skip with the reason. Wall clocks cannot be set apart on one machine, since time namespaces have none.
+package nodes
