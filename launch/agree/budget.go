@@ -78,7 +78,7 @@ func (l *leader) judgement(m *Machine, r *Record) *verdict {
 		v.outcome = m.outcome(codeDone, "")
 		return v
 	}
-	if first != nil {
+	if first != nil && (first.report.Failure.Echo < 2 || !l.anyLost(m, r)) {
 		v.failed, v.failure = true, first.report.Failure
 		v.losses = append(v.losses, Loss{Rank: first.node.Rank, Host: first.node.Host})
 		v.cause = fmt.Sprintf("rank %d on %s has failed", v.failure.Rank, first.node.Host)
@@ -141,6 +141,14 @@ func (l *leader) afterLoss(m *Machine, r *Record, v *verdict) {
 	if v.barren++; v.barren >= maxBarren && !l.anyLeaves(m) {
 		v.outcome = m.outcome(codeNoProgress, "three failures without a newer checkpoint in between; the last one: "+v.cause)
 	}
+}
+
+// anyLost says whether a member is gone that has not said how its workers have ended: what fails elsewhere is an echo of that.
+func (l *leader) anyLost(m *Machine, r *Record) bool {
+	return slices.ContainsFunc(r.Members, func(member Member) bool {
+		p := m.peers[member.ID]
+		return p == nil || p.report == nil || !p.report.Gone && (p.report.Ran < r.Number || p.report.Busy >= 0) && m.lost(p)
+	})
 }
 
 func (l *leader) anyLeaves(m *Machine) bool {

@@ -28,6 +28,11 @@ func (l *leader) gather(m *Machine) {
 		l.giveUp(m, members)
 		return
 	}
+	if r := m.look.Highest; r != nil {
+		if l.conclude(m, r); l.phase != leadGather { // again: more may have been heard
+			return
+		}
+	}
 	r := l.plan(m, members)
 	l.pending = r
 	l.enter(m, leadClaim)
@@ -37,9 +42,13 @@ func (l *leader) gather(m *Machine) {
 // judge says what follows from the end of the highest generation, once all that are left of it are down.
 func (l *leader) judge(m *Machine) {
 	r := m.look.Highest
-	if r == nil || l.judged == r.Number || !l.settled(m, r) {
-		return
+	if r != nil && l.judged != r.Number && l.settled(m, r) {
+		l.conclude(m, r)
 	}
+}
+
+// conclude judges the end of generation r by what is known.
+func (l *leader) conclude(m *Machine, r *Record) {
 	l.judged, l.judgedAt = r.Number, m.now
 	l.verdict = l.judgement(m, r)
 	v := l.verdict

@@ -59,6 +59,8 @@ type Machine struct {
 
 	lead *leader // nil: it follows another agent
 	logs map[string]time.Duration
+
+	weak weakness
 }
 
 // workers are this node's.
@@ -314,3 +316,12 @@ func before(a, b Node) int {
 	}
 	return cmp.Or(cmp.Compare(a.Rank, b.Rank), cmp.Compare(a.ID, b.ID))
 }
+
+// weakness leaves out a rule, for the tests that show what each rule is for.
+type weakness int
+
+const (
+	weakFence  weakness = 1 << iota // a generation starts without waiting for the workers of the one before
+	weakLook                        // a coordinator grants leases without looking at the records
+	weakCommit                      // workers commit without looking for a higher claim
+)
