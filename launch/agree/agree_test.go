@@ -7,24 +7,108 @@ import (
 	"time"
 )
 
-// TestSimulation: DDPRUN_SEED replays one schedule and prints all of it; DDPRUN_TEST_ALL takes many more.
-func TestSimulation(t *testing.T) {
-	first, count := uint64(1), uint64(300)
+// settings of the schedules: DDPRUN_SEED replays one and prints all that happens; DDPRUN_SEEDS says how many.
+func schedules(t *testing.T, quick, long uint64) (first, count uint64) {
+	first, count = 1, quick
 	if os.Getenv("DDPRUN_TEST_ALL") != "" {
-		count = 20000
+		count = long
 	}
 	if seed, err := strconv.ParseUint(os.Getenv("DDPRUN_SEED"), 10, 64); err == nil {
 		first, count = seed, 1
 	}
+	if n, err := strconv.ParseUint(os.Getenv("DDPRUN_SEEDS"), 10, 64); err == nil {
+		count = n
+	}
+	return first, count
+}
+
+// tally is what became of many schedules.
+type tally struct {
+	schedules, agents, generations, messages    int
+	crashes, stops, cuts, failures, leaves, ill int
+	codes                                       map[int]int
+	slowest                                     time.Duration // from the end of the faults to the end of the run
+	slowestSeed                                 uint64
+}
+
+func (a *tally) add(s *sim) {
+	a.schedules++
+	for _, h := range s.hosts {
+		a.agents += h.lives
+	}
+	a.generations += len(s.fs.records)
+	a.messages += s.messages
+	a.crashes += s.stats.crashes
+	a.stops += s.stats.stops
+	a.cuts += s.stats.cuts
+	a.failures += s.stats.failures
+	a.leaves += s.stats.leaves
+	a.ill += s.stats.slow
+	if a.codes == nil {
+		a.codes = map[int]int{}
+	}
+	for code := range s.codes {
+		a.codes[code]++
+	}
+	if d := s.endedAt - s.calm; d > a.slowest {
+		a.slowest, a.slowestSeed = d, s.seed
+	}
+}
+
+const calm = 60 * time.Second
+
+// simulate runs one schedule.
+func simulate(seed uint64, hosts int, change func(*sim)) *sim {
+	s := newSim(seed, hosts)
+	if change != nil {
+		change(s)
+	}
+	s.faults(calm)
+	s.run(20 * time.Minute)
+	s.judge()
+	return s
+}
+
+func TestSimulation(t *testing.T) {
+	first, count := schedules(t, 100, 20000)
+	var a tally
 	for seed := first; seed < first+count; seed++ {
-		s := newSim(seed, 0)
-		s.verbose = os.Getenv("DDPRUN_SEED") != ""
-		s.faults(60 * time.Second)
-		s.run(20 * time.Minute)
-		s.judge()
-		if s.broken != "" {
+		s := simulate(seed, 0, func(s *sim) { s.verbose = count == 1 })
+		a.add(s)
+		if s.broken != "" && os.Getenv("DDPRUN_KEEP_GOING") != "" {
+			t.Errorf("seed %d: %s", seed, s.broken)
+		} else if s.broken != "" {
 			t.Fatal(s.report())
 		}
+	}
+	t.Logf("%+v", a)
+}
+
+// TestEachRuleIsNeeded: without any one of the rules the simulation fails.
+func TestEachRuleIsNeeded(t *testing.T) {
+	if os.Getenv("DDPRUN_TEST_ALL") == "" {
+		t.Skip("takes minutes: DDPRUN_TEST_ALL=1 runs it")
+	}
+	for name, change := range map[string]func(*sim){
+		"fence":   func(s *sim) { s.weak = weakFence },
+		"promise": func(s *sim) { s.weak = weakPromise },
+		"look":    func(s *sim) { s.weak = weakLook },
+		"sent":    func(s *sim) { s.weak = weakSent },
+		"claim":   func(s *sim) { s.weak = weakClaim },
+		"rank":    func(s *sim) { s.weak = weakRank },
+		"budget":  func(s *sim) { s.weak = weakBudget },
+		"outcome": func(s *sim) { s.weak = weakOutcome },
+		"reader":  func(s *sim) { s.naive = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for seed := uint64(1); seed < 3000; seed++ {
+				if s := simulate(seed, 0, change); s.broken != "" {
+					t.Logf("schedule %d: %s", seed, s.broken)
+					return
+				}
+			}
+			t.Error("nothing is noticed")
+		})
 	}
 }
 

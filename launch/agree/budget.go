@@ -58,7 +58,7 @@ func (l *leader) judgement(m *Machine, r *Record) *verdict {
 		}
 		v.ran = true
 		newest = max(newest, p.report.Checkpoint)
-		done = done && p.report.Busy < 0 && p.report.End == Finished
+		done = done && p.report.Busy < 0 && p.report.End == Finished && p.report.Failure == nil
 		if p.report.Failure != nil && (first == nil || p.precedes(first)) {
 			first = p
 		}

@@ -70,13 +70,7 @@ func (l *leader) conclude(m *Machine, r *Record) {
 		return
 	}
 	if v.ran && len(staying) < m.c.MinNodes {
-		code := codeComeAgain
-		if v.failed {
-			for _, p := range leaving {
-				code = max(code, p.report.LeaveCode)
-			}
-		}
-		o := m.outcome(code, fmt.Sprintf("%s leaves: %s", m.name(leaving[0].node.ID), leaving[0].report.Reason))
+		o := m.outcome(codeComeAgain, fmt.Sprintf("%s leaves: %s", m.name(leaving[0].node.ID), leaving[0].report.Reason))
 		o.Failure = v.failure
 		l.finish(m, o, true)
 		return
@@ -141,7 +135,7 @@ func (l *leader) oneOfEachRank(m *Machine, all []*peer) []*peer {
 	}
 	return slices.DeleteFunc(slices.Clone(all), func(p *peer) bool {
 		rank := p.node.Rank
-		if rank < 0 || taken[rank] == p {
+		if rank < 0 || taken[rank] == p || m.is(weakRank) {
 			return false
 		}
 		m.repeat("warn", fmt.Sprintf("%s waits: node rank %d is taken by %s", m.name(p.node.ID), rank, m.name(taken[rank].node.ID)))

@@ -188,7 +188,7 @@ func (l *leader) answered(m *Machine, in Claimed) {
 	case in.Err != nil:
 		m.repeat("warn", "it is not known whether a generation could be claimed", "generation", in.Number, "error", in.Err.Error())
 		l.doubt(m)
-	case in.Won:
+	case in.Won, m.is(weakClaim):
 		l.won(m, l.pending)
 	default:
 		m.log("info", "another agent has claimed the generation", "generation", in.Number)
@@ -270,7 +270,7 @@ func ids(members []Member) []string {
 // and who has written may have been heard already.
 func (l *leader) adopt(m *Machine) bool {
 	o := m.look.Outcome
-	if o == nil || m.lookAsk <= l.claimedAsks || o.Generation <= m.baseEnd || o.Generation < l.record.Number-1 || m.c.Exclusive {
+	if o == nil || m.lookAsk <= l.claimedAsks || o.Generation <= m.baseEnd || o.Generation < l.record.Number-1 || m.c.Exclusive || m.is(weakOutcome) {
 		return false
 	}
 	adopted := *o
@@ -356,7 +356,14 @@ func (l *leader) fenced(m *Machine) {
 // safe says whether no agent is left that may run workers of an earlier generation.
 func (l *leader) safe(m *Machine) bool {
 	for id, until := range l.fence {
-		if p := m.peers[id]; m.now < until && !(p != nil && p.report != nil && (p.report.Gone || p.report.Busy < 0 && p.report.Highest >= l.record.Number)) {
+		if m.now >= until || m.is(weakFence) {
+			continue
+		}
+		p := m.peers[id]
+		if p == nil || p.report == nil {
+			return false
+		}
+		if down := p.report.Busy < 0 && (p.report.Highest >= l.record.Number || m.is(weakPromise)); !down && !p.report.Gone {
 			return false
 		}
 	}

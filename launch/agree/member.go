@@ -29,9 +29,15 @@ func (m *Machine) member() {
 
 // finish makes this agent end, as soon as its workers are down.
 func (m *Machine) finish(o *Outcome) {
-	if m.end == nil {
-		m.end = o
+	if m.end != nil {
+		return
 	}
+	if m.leaving != nil && o.Code == codeComeAgain {
+		own := *o
+		own.Code = m.leaveCode()
+		o = &own
+	}
+	m.end = o
 }
 
 // leaveAll ends this agent.
@@ -164,6 +170,9 @@ func (m *Machine) told(p *peer, w *Word) {
 	}
 	if leads && (w.Phase == phaseRun || w.Phase == phaseStop) {
 		m.idle = m.now
+	}
+	if m.is(weakSent) {
+		w.Echo = m.now
 	}
 	if until := w.Echo + w.Left; w.Left > 0 && until > m.now {
 		if m.grant.number != w.Number || m.grant.until < until {

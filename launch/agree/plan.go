@@ -21,7 +21,7 @@ func (l *leader) plan(m *Machine, eligible []*peer) *Record {
 		most = max(most, member.NProc)
 	}
 	r.MaxWorld = r.World + max(0, m.c.MaxNodes-len(r.Members))*most
-	if last == nil {
+	if last == nil || m.is(weakBudget) {
 		return r
 	}
 	if v := l.verdict; v != nil && l.judged == last.Number {

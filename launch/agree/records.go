@@ -132,5 +132,8 @@ func (m *Machine) lease(l *leader) time.Duration {
 	if l.record == nil || m.look.Highest == nil || m.highest() != l.record.Number || m.look.Highest.Coordinator != m.c.Self.ID || m.lookAsk <= l.claimedAsks {
 		return 0
 	}
+	if m.is(weakLook) {
+		return m.c.Lease
+	}
 	return max(0, m.look.Asked+m.c.Lease-m.now)
 }

@@ -28,11 +28,13 @@ type sim struct {
 	calm    time.Duration  // when the faults end
 	wire    bool           // messages pass through JSON
 	weak    weakness
+	naive   bool // readers count every checkpoint
 	verbose bool
 
 	history  []string // what happened last
 	broken   string   // the invariant that was violated; empty: none
-	ended    bool     // an agent has exited with what the run came to
+	endedAt  time.Duration
+	ended    bool // an agent has exited with what the run came to
 	codes    map[int][]string
 	messages int
 	claims   int
@@ -261,15 +263,12 @@ func (p *process) exit(o Outcome) {
 		}
 	}
 	p.gone()
-	switch {
-	case p.killed:
+	if p.killed || o.Code == codeComeAgain || p.leaves && o.Code == 143 {
 		s.again(p.host)
-	case p.leaves && o.Code == codeComeAgain, p.leaves && o.Code == 143:
-		s.again(p.host)
-	default:
-		s.codes[o.Code] = append(s.codes[o.Code], p.node.ID)
-		s.ended = true
+		return
 	}
+	s.codes[o.Code] = append(s.codes[o.Code], p.node.ID)
+	s.ended, s.endedAt = true, s.now
 }
 
 // again starts a host's agent some time later.

@@ -154,6 +154,9 @@ func (j *job) end(how End) {
 	if j.dead {
 		return
 	}
+	if j.failed || j.echoed {
+		how = Failed
+	}
 	j.die()
 	j.p.sim.note("workers of generation %d at %s are down (%d)", j.record.Number, j.p.node.ID, how)
 	j.p.give(WorkersDown{Number: j.record.Number, End: how, Checkpoint: j.p.sim.saved(j.record.Number)})
@@ -280,7 +283,7 @@ func (w *world) stuck() {
 // long.
 func (w *world) save() {
 	s, first := w.s, w.jobs[w.record.Members[0].ID]
-	if s.fs.highest() > w.record.Number && s.weak&weakCommit == 0 {
+	if s.fs.highest() > w.record.Number {
 		first.fail(2, "a later generation was claimed")
 		return
 	}
@@ -324,8 +327,15 @@ func (w *world) finish(how End) {
 	}
 }
 
-// progress checks that what counts never goes back.
+// progress checks that what counts never goes back, and is never what a generation has left behind that a later one began without.
 func (s *sim) progress() {
+	for _, c := range s.fs.checkpoints {
+		for n, start := range s.fs.begun {
+			if s.fs.counts(c) && n > c.generation && c.step > start {
+				s.violate("checkpoint %d of generation %d counts, but generation %d has begun at %d", c.step, c.generation, n, start)
+			}
+		}
+	}
 	newest := s.fs.newest()
 	if newest < s.counted {
 		s.violate("the newest checkpoint that counts was at step %d, and is now at %d", s.counted, newest)

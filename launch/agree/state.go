@@ -321,7 +321,14 @@ func before(a, b Node) int {
 type weakness int
 
 const (
-	weakFence  weakness = 1 << iota // a generation starts without waiting for the workers of the one before
-	weakLook                        // a coordinator grants leases without looking at the records
-	weakCommit                      // workers commit without looking for a higher claim
+	weakFence   weakness = 1 << iota // a generation starts without waiting for the workers of earlier ones
+	weakPromise                      // who is down counts as fenced although it may still start workers of an earlier one
+	weakLook                         // a coordinator grants leases without looking for a higher claim
+	weakSent                         // a lease is measured from when the answer comes
+	weakClaim                        // a lost claim is taken for a won one
+	weakRank                         // two agents with one node rank may be members
+	weakBudget                       // what the record counts is not carried on
+	weakOutcome                      // an agent that claims does not look whether the run has ended at the same time
 )
+
+func (m *Machine) is(w weakness) bool { return m.weak&w != 0 }
