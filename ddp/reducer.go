@@ -19,10 +19,12 @@ type Reducer struct {
 	ready   chan int // from the hooks; room for all buckets, so that a hook never blocks
 	sent    chan sending
 	started bool
+	first   time.Time // when the first bucket was full, or was sent without being so
 }
 
 type sending struct {
 	works []Work
+	first time.Time
 	err   error
 }
 
@@ -104,6 +106,9 @@ func (r *Reducer) send() {
 	var out sending
 	for next, last := 0, false; next < len(r.views) && !last; {
 		order := <-r.ready
+		if next == 0 && out.first.IsZero() {
+			out.first = time.Now()
+		}
 		if last = order < 0; !last {
 			full[order] = true
 		}
@@ -188,12 +193,16 @@ func (r *Reducer) Finish() (waited time.Duration, err error) {
 	return time.Since(start), err
 }
 
+// FirstFull returns when the first bucket of the step that was finished last was full; where none was before Finish, when that was called.
+func (r *Reducer) FirstFull() time.Time { return r.first }
+
 // end gives send its last order and waits for all that it has started, so that nothing touches a buffer after this.
 func (r *Reducer) end(order int) error {
 	r.started = false
 	r.hooks.Disarm()
 	r.ready <- order
 	out := <-r.sent
+	r.first = out.first
 	for len(r.ready) > 0 {
 		<-r.ready
 	}

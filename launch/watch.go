@@ -16,7 +16,7 @@ const (
 
 // Limits says for how long a worker may seem to do nothing. 0: for ever. None applies while a debugger is attached to it.
 type Limits struct {
-	Silence time.Duration // without a beat or another message, once it has said its first word
+	Silence time.Duration // without a beat or another message, once it has said its first word; one that a signal has stopped: 3 s, unless 0
 
 	// Without progress: a finished step, micro-batch or file. A worker that waits for other ranks is not meant: theirs is the fault, and
 	// if nobody's is found, the collective that it waits in has a time-out of its own (ddp_timeout).
@@ -68,7 +68,7 @@ func (p *patience) look(passed time.Duration, r pipe.Report, state byte, limits 
 	}
 	limit, flag := limits.of(r.Progress.Phase)
 	switch {
-	case p.suspended > stoppedAfter:
+	case limits.Silence > 0 && p.suspended > stoppedAfter:
 		return fmt.Sprintf("it was stopped by a signal (SIGSTOP, SIGTSTP) and not continued within %v", stoppedAfter)
 	case limits.Silence > 0 && p.silent > limits.Silence:
 		return fmt.Sprintf("no sign of life for %v (--silence-timeout)", limits.Silence)

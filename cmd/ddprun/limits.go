@@ -16,7 +16,7 @@ type limitFlag struct {
 }
 
 var limitFlags = []limitFlag{
-	{"silence-timeout", "a rank has failed that gives no sign of life for so `long` (0: never; a stopped one after 3s)",
+	{"silence-timeout", "a rank has failed that gives no sign of life for so `long`, or is stopped for 3s (0: never)",
 		func(l *launch.Limits) *time.Duration { return &l.Silence }},
 	{"setup-timeout", "a rank has failed that makes no progress in its set-up for so `long` (0: never)",
 		func(l *launch.Limits) *time.Duration { return &l.Setup }},

@@ -35,6 +35,7 @@ type stepInput struct {
 	counts  []float64     // of each term of the loss, over all ranks
 	tokens  int64         // over all ranks
 	stop    bool          // some rank was asked to stop: don't run this step
+	summed  time.Duration // that summing the counts took: a wait for other ranks
 	err     error
 }
 
@@ -164,9 +165,11 @@ func (f *feed) fill(ctx context.Context, in *stepInput) (err error) {
 		sums[1] = 1
 	}
 	f.job.Activity.setFeed(sumCounts)
+	began := time.Now()
 	if err := ddp.SumFloat64s(f.group, sums); err != nil {
 		return mark(ErrPeer, err)
 	}
+	in.summed = time.Since(began)
 	in.tokens, in.stop, in.counts = int64(sums[0]), sums[1] > 0, sums[2:]
 	return nil
 }

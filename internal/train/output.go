@@ -26,6 +26,7 @@ type output struct {
 	saver   *saver       // rank 0
 	samples *sampleLog
 	history []map[string]any
+	slow    *stragglers // rank 0 of several
 	began   time.Time
 	tokens  int64 // since the run's first start, over all ranks
 
@@ -40,6 +41,8 @@ type interval struct {
 	gradNorm, learningRate      float64   // of the last step
 	tokens                      int64     // over all ranks
 	elapsed, waitComm, waitData time.Duration
+	waitRanks                   time.Duration // waitComm, and what of waitData other ranks cause
+	first                       time.Duration // to the first full bucket
 }
 
 func openOutput(ctx context.Context, r *rank, p *plan, start beginning) (*output, error) {
@@ -58,6 +61,9 @@ func openOutput(ctx context.Context, r *rank, p *plan, start beginning) (*output
 	out.metrics, err = openMetrics(filepath.Join(r.job.Config.OutputDir, "metrics.jsonl"), start.step)
 	if err != nil {
 		return nil, mark(ErrPermanent, err)
+	}
+	if r.job.World > 1 {
+		out.slow = newStragglers(lanesOfRanks(p.lanes, r.job.World), r.job.rankName, r.job.Log)
 	}
 	out.saver = newSaver(ctx, r, p, start.step)
 	for _, s := range r.job.Train.Streams() {
@@ -93,6 +99,8 @@ func (o *output) count(s stepOutcome, in *stepInput, waitData, elapsed time.Dura
 	i.elapsed += elapsed
 	i.waitComm += s.waited
 	i.waitData += waitData
+	i.waitRanks += s.waited + min(waitData, in.summed)
+	i.first += s.first
 	o.tokens += in.tokens
 }
 
@@ -101,8 +109,11 @@ func (o *output) logStep(step int64) error {
 	i := o.interval
 	o.interval = interval{}
 	terms := o.r.job.terms()
-	sums := append(make([]float64, len(terms)), i.waitComm.Seconds(), i.waitData.Seconds())
+	waits := len(terms)
+	sums := make([]float64, waits+2+figureCount*o.r.job.World) // the end: each rank's figures, which the others leave 0
 	copy(sums, i.losses)
+	sums[waits], sums[waits+1] = i.waitComm.Seconds(), i.waitData.Seconds()
+	figures{i.elapsed.Seconds(), i.waitRanks.Seconds(), i.first.Seconds()}.put(sums[waits+2+figureCount*o.r.job.Rank:])
 	o.r.job.Activity.set(sumMetrics)
 	if err := ddp.SumFloat64s(o.r.data, sums); err != nil {
 		return mark(ErrPeer, err)
@@ -121,7 +132,7 @@ func (o *output) logStep(step int64) error {
 	}
 	ranks := float64(o.r.job.World)
 	rate := float64(i.tokens) / seconds
-	waitComm, waitData := sums[len(terms)]/ranks/seconds, sums[len(terms)+1]/ranks/seconds
+	waitComm, waitData := sums[waits]/ranks/seconds, sums[waits+1]/ranks/seconds
 	line := o.r.job.Log.Info().Int64("step", step).Str("epoch", fmt.Sprintf("%.2f", o.plan.epochs(step))).Str("loss", fmt.Sprintf("%.4f", loss))
 	entry := map[string]any{}
 	if len(terms) > 1 {
@@ -138,6 +149,7 @@ func (o *output) logStep(step int64) error {
 	maps.Copy(entry, map[string]any{"step": step, "epoch": o.plan.epochs(step), "loss": loss, "learning_rate": i.learningRate,
 		"grad_norm": i.gradNorm, "tokens_per_second": rate, "seconds_per_step": seconds / float64(i.steps), "skipped_steps": i.skipped,
 		"communication_wait_share": waitComm, "data_wait_share": waitData, "num_input_tokens_seen": o.tokens})
+	o.compareRanks(i.steps, sums[waits+2:], entry)
 	return o.record(entry)
 }
 

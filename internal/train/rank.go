@@ -32,6 +32,7 @@ type stepOutcome struct {
 	losses   []float64 // this rank's share of each term's mean; the sum over ranks is the term, and that over terms the loss
 	gradNorm float64
 	waited   time.Duration // for communication, after this rank's own backward
+	first    time.Duration // until the first bucket of gradients was full
 	skipped  bool
 }
 
@@ -52,6 +53,7 @@ func (r *rank) close() {
 // step runs one optimizer step on this rank's micro-batches.
 func (r *rank) step(in *stepInput, learningRate float64) (stepOutcome, error) {
 	out := stepOutcome{losses: make([]float64, len(in.counts))}
+	began := time.Now()
 	batches := nonEmpty(in)
 	all := r.job.terms()
 	r.params.ZeroGrad()
@@ -89,6 +91,7 @@ func (r *rank) step(in *stepInput, learningRate float64) (stepOutcome, error) {
 	if out.waited, err = r.reduce.Finish(); err != nil {
 		return out, mark(ErrPeer, err)
 	}
+	out.first = r.reduce.FirstFull().Sub(began)
 	r.job.Activity.set(updateWeights)
 	if out.gradNorm, err = r.params.GradNorm(); err != nil {
 		return out, err

@@ -130,13 +130,13 @@ func TestNCCLFaultsEndTheRun(t *testing.T) {
 	}
 }
 
-// A stopped process is named by the others.
+// A stopped process is named by the others, where the agent does not look.
 func TestNCCLNamesAStoppedRank(t *testing.T) {
 	t.Parallel()
 	w := newWorkspace(t, 33)
 	w.onLoopback("")
 	w.config("train.yaml", settings{"backend": "nccl", "max_steps": 1000000, "ddp_timeout": 3})
-	p := w.start("--nproc", "2", "train.yaml")
+	p := w.start("--nproc", "2", "--silence-timeout", "0", "train.yaml")
 	if !p.until("step 5", func() bool { return strings.Contains(p.err.String(), " step=5 ") }) {
 		t.Fatalf("it ends before step 5\n%s", p.err.String())
 	}
