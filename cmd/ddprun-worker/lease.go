@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/ddprun/ddprun/internal/train"
 	"github.com/ddprun/ddprun/launch/pipe"
 )
 
@@ -41,7 +42,10 @@ func endWithLease(ctx context.Context, line *pipe.Worker, stderr io.Writer) {
 			case <-said:
 			case <-time.After(leaseCheck):
 			}
+			// One that was stopped between two operations on files may be about to undo the first one.
+			release := train.Quiesce(time.Second)
 			exit(exitCode(errLease))
+			release()
 			return
 		}
 	}

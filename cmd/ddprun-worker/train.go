@@ -110,7 +110,7 @@ func (r *rankProcess) train(ctx context.Context, stderr io.Writer) (train.Result
 	}
 	var nodes []train.Node
 	for _, n := range r.start.Nodes {
-		nodes = append(nodes, train.Node{Name: n.Name, Address: n.Address, FirstRank: n.FirstRank, Ranks: n.Ranks})
+		nodes = append(nodes, train.Node{ID: n.ID, Name: n.Name, Address: n.Address, FirstRank: n.FirstRank, Ranks: n.Ranks})
 	}
 	return train.Run(ctx, &train.Job{
 		Config: c, Rank: r.start.Rank, World: r.start.WorldSize, MinWorld: r.start.MinWorld, MaxWorld: r.start.MaxWorld, Threads: r.start.Threads,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -16,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ddprun/ddprun/internal/generation"
 )
 
 // childVariable makes the test binary a child that writes checkpoints; its value is the output directory.
@@ -48,7 +51,15 @@ func childMain() error {
 		}
 	}
 	generation := uint64(number("GENERATION"))
-	if err := Clean(out, generation); err != nil {
+	if at := os.Getenv("STOP_AT"); at != "" {
+		between = func(name string) {
+			if name == at {
+				between = func(string) {}
+				syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+			}
+		}
+	}
+	if _, err := Clean(out, generation); err != nil {
 		return err
 	}
 	first := int64(1)
@@ -127,7 +138,7 @@ func TestKilledWhileSaving(t *testing.T) {
 				leftovers++
 			}
 		}
-		if err := Clean(out, uint64(attempt)); err != nil {
+		if _, err := Clean(out, uint64(attempt)); err != nil {
 			t.Fatal(err)
 		}
 		newest, broken, err := Latest(out)
@@ -139,12 +150,12 @@ func TestKilledWhileSaving(t *testing.T) {
 		}
 		checkTensors(t, newest, snapshot(t, model, newest.State.Step, 50000))
 		for _, left := range names(t, filepath.Join(out, privateDir)) {
-			if left != manifestFile && left != manifestFile+".new" {
+			if left != manifestFile {
 				t.Fatalf("attempt %d: Clean left %s", attempt, left)
 			}
 		}
 	}
-	if err := Prune(out, 2, 1); err != nil {
+	if err := Prune(out, 2, uint64(attempts-1)); err != nil {
 		t.Fatal(err)
 	}
 	if left, err := list(out); err != nil || len(left) != 2 || left[1].step < reported {
@@ -154,6 +165,57 @@ func TestKilledWhileSaving(t *testing.T) {
 	if leftovers == 0 {
 		t.Error("no attempt was killed while it wrote: the test has lost its point")
 	}
+}
+
+// A process of a generation is stopped right before the rename of its checkpoint; the next generation takes over, and passes it; the process goes on. Nothing of what the next one has made
+// changes.
+func TestStoppedBeforeTheRename(t *testing.T) {
+	out, model := t.TempDir(), modelDir(t)
+	c := child(out, model, "STEPS=3", "ELEMENTS=100", "GENERATION=1", "STOP_AT=commit: may write")
+	var said strings.Builder
+	c.Stdout, c.Stderr = &said, &said
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(c.Process.Pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
+		t.Fatalf("%v, %v: %s", status, err, said.String())
+	}
+	if won, err := generation.Claim(out, 2, []byte(`{"generation": 2}`)); err != nil || !won {
+		t.Fatal(won, err)
+	}
+	next := snapshot(t, model, 3, 100)
+	next.State.Generation = 2
+	err := Begin(out, 2, 0, Run{})
+	for _, err := range []error{err, Save(t.Context(), SaveConfig{OutputDir: out}, next), SaveModel(t.Context(), out, 2, next.Model)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := tree(t, filepath.Join(out, "checkpoint-3"))
+	if err := c.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Wait(); err == nil || !strings.Contains(said.String(), "another generation has taken over") {
+		t.Errorf("the old one: %v, %s", err, said.String())
+	}
+	if now := tree(t, filepath.Join(out, "checkpoint-3")); !maps.Equal(left, now) {
+		t.Errorf("checkpoint-3 has changed: %q", now)
+	}
+	newest, broken, err := Latest(out)
+	if err != nil || len(broken) > 0 || newest == nil || newest.State.Generation != 2 {
+		t.Errorf("newest %v, broken %v, error %v", newest, broken, err)
+	}
+	// Its checkpoint came, too late: it is there, does not count, and goes when the next one is pruned.
+	wantNames(t, out, privateDir, "checkpoint-1", "checkpoint-3", "config.json", "model.safetensors", "tokenizer_config.json", "vocab.txt")
+	d, err := Decide(out, ResumeAuto, false)
+	if err != nil || d.Resume == nil || d.Resume.State.Step != 3 || len(d.Left) != 1 || filepath.Base(d.Left[0]) != "checkpoint-1" {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if err := Prune(out, 5, 2); err != nil {
+		t.Fatal(err)
+	}
+	wantNames(t, out, privateDir, "checkpoint-3", "config.json", "model.safetensors", "tokenizer_config.json", "vocab.txt")
 }
 
 // Between setting a complete checkpoint aside and putting its replacement in place, a crash leaves it to Clean.
@@ -167,7 +229,7 @@ func TestKilledWhileReplacing(t *testing.T) {
 	if err := move(filepath.Join(out, "checkpoint-20"), aside); err != nil {
 		t.Fatal(err)
 	}
-	if err := Clean(out, 4); err != nil {
+	if _, err := Clean(out, 4); err != nil {
 		t.Fatal(err)
 	}
 	newest, _, err := Latest(out)

@@ -19,14 +19,14 @@ const manifestFile = "model.json"
 // SaveModel writes the model into outputDir itself, as Trainer's save_model does. Each file is replaced atomically, and
 // only after all are complete on the disk: weights after the tokenizer's files and config.json last, so a reader never
 // finds a new configuration with earlier or torn weights. On an error, which names the file, earlier files may be
-// replaced already, but none is damaged.
+// replaced already, but none is damaged. Once a later generation is claimed, it is refused with ErrSuperseded.
 func SaveModel(ctx context.Context, outputDir string, generation uint64, m Model) error {
 	path, err := scratch(outputDir, kindSave, generation, "model")
 	if err == nil {
 		err = writeModel(ctx, path, m)
 	}
 	if err == nil {
-		err = install(outputDir, path)
+		err = install(outputDir, path, generation)
 	}
 	if path != "" {
 		err = errors.Join(err, os.RemoveAll(path))
@@ -39,17 +39,17 @@ func SaveModel(ctx context.Context, outputDir string, generation uint64, m Model
 
 // install moves the files of a written model into the output directory. The manifest comes first, so that after a crash in
 // between every file that was moved is known as ours.
-func install(outputDir, path string) error {
+func install(outputDir, path string, generation uint64) error {
 	files, err := seal(path)
 	if err != nil {
 		return err
 	}
-	manifest := filepath.Join(outputDir, privateDir, manifestFile)
+	manifest := filepath.Join(path, privateDir+"-"+manifestFile) // beside the model's files, none of which has such a name
 	encode := func() ([]byte, error) { return json.MarshalIndent(files, "", "  ") }
-	if err := writeEncoded(manifest+".new", encode); err != nil {
+	if err := writeEncoded(manifest, encode); err != nil {
 		return err
 	}
-	if err := move(manifest+".new", manifest); err != nil {
+	if err := Replace(outputDir, generation, manifest, filepath.Join(privateDir, manifestFile)); err != nil {
 		return err
 	}
 	for _, name := range slices.SortedFunc(maps.Keys(files), func(a, b string) int {
@@ -59,7 +59,7 @@ func install(outputDir, path string) error {
 		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 			return err
 		}
-		if err := move(filepath.Join(path, filepath.FromSlash(name)), to); err != nil {
+		if err := Replace(outputDir, generation, filepath.Join(path, filepath.FromSlash(name)), name); err != nil {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/ddprun/ddprun/internal/generation"
 	"github.com/ddprun/ddprun/internal/hf"
 )
 
@@ -117,11 +118,13 @@ func quickCheck(path string) bool {
 // isOurs tells whether ddprun wrote a directory as a checkpoint, damaged or not.
 func isOurs(path string) bool { return isFile(filepath.Join(path, stateFile)) }
 
-// listed is a checkpoint by its name; what it holds has not been looked at.
+// listed is a checkpoint by its name and its state; its other files have not been looked at.
 type listed struct {
-	path string
-	step int64
-	ours bool
+	path       string
+	step       int64
+	ours       bool
+	generation uint64 // that wrote it; 0 where the state cannot be read
+	counts     bool   // it is part of the run, as far as that can be told
 }
 
 // list returns the checkpoints of an output directory, oldest first; none where there is no such directory. Links are none.
@@ -134,8 +137,19 @@ func list(outputDir string) ([]listed, error) {
 	for _, entry := range entries {
 		path := filepath.Join(outputDir, entry.Name())
 		if step, ok := stepOf(entry.Name()); ok && entry.IsDir() {
-			found = append(found, listed{path, step, isOurs(path)})
+			c := listed{path: path, step: step, ours: isOurs(path), counts: true}
+			if state, err := readState(path); err == nil {
+				c.generation = state.Generation
+			}
+			found = append(found, c)
 		}
+	}
+	history, err := generation.Look(outputDir) // after the checkpoints: one that is there before a start is not taken for a late one
+	if err != nil {
+		return nil, err
+	}
+	for i, c := range found {
+		found[i].counts = !c.ours || history.Counts(number(c.generation), c.step)
 	}
 	slices.SortFunc(found, func(a, b listed) int { return cmp.Compare(a.step, b.step) })
 	return found, nil
@@ -146,19 +160,39 @@ func onlyOurs(checkpoints []listed) []listed {
 	return slices.DeleteFunc(slices.Clone(checkpoints), func(c listed) bool { return !c.ours })
 }
 
-// Latest loads the newest checkpoint of an output directory that verifies; nil where there is none. broken says of each
+// onlyCounting leaves those out that a later generation has left behind.
+func onlyCounting(checkpoints []listed) []listed {
+	return slices.DeleteFunc(slices.Clone(checkpoints), func(c listed) bool { return !c.counts })
+}
+
+// Latest loads the newest checkpoint of an output directory that counts and verifies; nil where there is none. broken says of each
 // newer one what is wrong with it.
 func Latest(outputDir string) (newest *Checkpoint, broken []error, err error) {
-	checkpoints, err := list(outputDir)
-	if err != nil {
-		return nil, nil, err
+	for range maxLooks {
+		checkpoints, err := list(outputDir)
+		if err != nil {
+			return nil, nil, err
+		}
+		newest, broken, gone := latestOf(onlyCounting(checkpoints))
+		if newest != nil || !gone {
+			return newest, broken, nil
+		}
 	}
+	return nil, nil, fmt.Errorf("%s: its checkpoints change faster than they can be read", outputDir)
+}
+
+// maxLooks bounds how often a directory is read anew because a run, which is at work there, has deleted what was to be read.
+const maxLooks = 100
+
+// latestOf is Latest of a list. gone tells that one of them was deleted meanwhile.
+func latestOf(checkpoints []listed) (newest *Checkpoint, broken []error, gone bool) {
 	for _, c := range slices.Backward(checkpoints) {
 		newest, err := Load(c.path)
 		if err == nil {
-			return newest, broken, nil
+			return newest, broken, false
 		}
 		broken = append(broken, err)
+		gone = gone || !isDir(c.path)
 	}
-	return nil, broken, nil
+	return nil, broken, gone
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -23,6 +24,8 @@ type Decision struct {
 	Clear bool
 	// Broken names newer checkpoints that were passed over, with what is wrong with them.
 	Broken []error
+	// Left names checkpoints that do not count: a generation wrote them after a later one had begun before their steps.
+	Left []string
 }
 
 // Decide says how a run may begin in outputDir, or why not. It changes nothing. The rule: an existing run is never
@@ -51,6 +54,9 @@ func Decide(outputDir, mode string, overwrite bool) (Decision, error) {
 	}
 	if err != nil {
 		return Decision{}, err
+	}
+	for _, c := range found.left {
+		d.Left = append(d.Left, c.path)
 	}
 	if way := later(outputDir, found.others, d.Resume); len(way) > 0 {
 		return Decision{}, fmt.Errorf("%s has no %s, so it is another program's, and this run would come to write there: "+
@@ -114,13 +120,13 @@ func resumeFrom(outputDir, path string, found surveyed) (Decision, error) {
 }
 
 // Clear removes from outputDir what ddprun wrote: the checkpoints, metrics.jsonl and the last model's files as far as they
-// are as SaveModel left them. Everything else stays, logs too.
+// are as SaveModel left them. Everything else stays, logs too. Once a later generation is claimed, it is refused with ErrSuperseded.
 func Clear(outputDir string, generation uint64) error {
 	found, err := survey(outputDir)
 	if err != nil {
 		return err
 	}
-	for _, c := range found.checkpoints {
+	for _, c := range slices.Concat(found.checkpoints, found.left) {
 		if err := discard(outputDir, filepath.Base(c.path), generation); err != nil {
 			return fmt.Errorf("overwrite_output_dir: %s was not deleted: %w", c.path, err)
 		}
@@ -133,7 +139,7 @@ func Clear(outputDir string, generation uint64) error {
 	}
 	remove = append(remove, filepath.Join(privateDir, manifestFile)) // last: it says what is ours
 	for _, name := range remove {
-		if err := os.Remove(filepath.Join(outputDir, filepath.FromSlash(name))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := discard(outputDir, filepath.FromSlash(name), generation); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("overwrite_output_dir: %w", err)
 		}
 	}

@@ -1,6 +1,10 @@
 package checkpoint
 
 import (
+	"errors"
+	"fmt"
+	"slices"
+
 	"github.com/ddprun/ddprun/internal/generation"
 )
 
@@ -31,9 +35,59 @@ func Newest(outputDir string) (step int64, err error) {
 		return 0, err
 	}
 	for i := len(checkpoints) - 1; i >= 0; i-- {
-		if c := checkpoints[i]; c.ours && quickCheck(c.path) {
+		if c := checkpoints[i]; c.ours && c.counts && quickCheck(c.path) {
 			return c.step, nil
 		}
 	}
 	return 0, nil
+}
+
+// Begin says that generation g goes on from the checkpoint after step steps, 0: from the model. Later checkpoints of earlier generations count no more. Rank 0
+// calls it before anything is written. It is refused with ErrSuperseded once a later generation is claimed.
+func Begin(outputDir string, g uint64, step int64, run Run) error {
+	if err := mayWrite(outputDir, g); err != nil {
+		return err
+	}
+	between("begin: may write")
+	if err := generation.Begin(outputDir, number(g), step, run); err != nil {
+		return err
+	}
+	between("begin: begun")
+	if err := mayWrite(outputDir, g); err != nil { // the later one may have begun further on, from a checkpoint that this start leaves behind
+		return errors.Join(err, generation.TakeBack(outputDir, number(g), step))
+	}
+	return nil
+}
+
+// Settle cleans the output directory for generation g and decides how it begins, as Decide says for [ResumeMode]; refused is Decide's error. A process of an earlier generation that is
+// stopped in the midst of writing, and goes on, may have a checkpoint of the run aside for a moment; so the directory must look the same before and after.
+func Settle(outputDir string, g uint64, mode string, overwrite bool, run Run) (d Decision, refused, err error) {
+	for range maxLooks {
+		if _, err := Clean(outputDir, g); err != nil {
+			return Decision{}, nil, err
+		}
+		before, err := list(outputDir)
+		if err != nil {
+			return Decision{}, nil, err
+		}
+		between("settle: listed")
+		meant, err := ResumeMode(outputDir, mode, run)
+		if err != nil {
+			return Decision{}, nil, err
+		}
+		d, refused := Decide(outputDir, meant, overwrite)
+		between("settle: decided")
+		restored, err := Clean(outputDir, g)
+		if err != nil {
+			return Decision{}, nil, err
+		}
+		after, err := list(outputDir)
+		if err != nil {
+			return Decision{}, nil, err
+		}
+		if !restored && slices.Equal(before, after) {
+			return d, refused, nil
+		}
+	}
+	return Decision{}, nil, fmt.Errorf("%s: its checkpoints change faster than they can be read", outputDir)
 }

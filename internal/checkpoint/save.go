@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/ddprun/ddprun/internal/hf"
 )
@@ -31,14 +30,14 @@ type Snapshot struct {
 // SaveConfig says where and on what condition.
 type SaveConfig struct {
 	OutputDir string
-	// Confirm, if given, is called when everything is on the disk but not yet in place. It returns nil if the checkpoint
-	// counts: all ranks agree and no later generation has begun.
+	// Confirm, if given, is called when everything is on the disk but not yet in place. It returns nil if this process may still put it there.
 	Confirm func(context.Context) error
 }
 
 // Save writes OutputDir/checkpoint-<step>. On an error, which names the file, everything is as it was: what was written
 // is removed and the earlier checkpoints are untouched. A checkpoint of the same step is replaced: it is set aside
-// complete until the new one is in place, and a crash in between ends in Clean putting it back.
+// complete until the new one is in place, and a crash in between ends in Clean putting it back. Once a later generation than State.Generation is claimed, it
+// is refused with ErrSuperseded.
 func Save(ctx context.Context, c SaveConfig, s Snapshot) error {
 	name := Name(s.State.Step)
 	fail := func(err error) error {
@@ -108,22 +107,59 @@ func writeModel(ctx context.Context, path string, m Model) error {
 	return hf.WriteSafetensors(filepath.Join(path, modelFile), m.Tensors, map[string]string{"format": "pt"})
 }
 
-// commit puts a written checkpoint into place.
+// commit puts a written checkpoint into place. What has the name already is replaced if it is of this generation or an earlier one.
 func commit(outputDir, path, name string, generation uint64) error {
+	underWay.RLock()
+	defer underWay.RUnlock()
 	home := filepath.Join(outputDir, name)
-	err := move(path, home)
-	if !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) {
-		return err
-	}
 	aside, err := scratch(outputDir, kindReplaced, generation, name)
 	if err != nil {
 		return err
 	}
-	if err := move(home, aside); err != nil {
+	// Where the commit is not to be after all, what was moved aside goes back.
+	undo := func(err error) error { return errors.Join(err, putBack(aside, home)) }
+	for {
+		between("commit: look")
+		if err := mayWrite(outputDir, generation); err != nil {
+			return undo(err)
+		}
+		between("commit: may write")
+		err := moveNew(path, home)
+		if err == nil {
+			between("commit: moved")
+			// One that came too late is not reported as saved. It stays, for what it is.
+			return errors.Join(os.RemoveAll(aside), mayWrite(outputDir, generation))
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return undo(err)
+		}
+		if err := setAside(outputDir, home, aside, generation); err != nil {
+			return err
+		}
+	}
+}
+
+// setAside moves the checkpoint at home aside, unless it is of a later generation.
+func setAside(outputDir, home, aside string, generation uint64) error {
+	later := func(path string) error {
+		if s, err := readState(path); err == nil && s.Generation > generation {
+			return fmt.Errorf("%w: there is the checkpoint of generation %d, and this is generation %d", ErrSuperseded, s.Generation, generation)
+		}
+		return nil
+	}
+	if err := later(home); err != nil {
+		return errors.Join(err, putBack(aside, home))
+	}
+	if err := os.RemoveAll(aside); err != nil { // somebody puts one there again and again
 		return err
 	}
-	if err := move(path, home); err != nil {
-		return errors.Join(err, move(aside, home))
+	between("commit: set aside")
+	if err := move(home, aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	return os.RemoveAll(aside)
+	between("commit: is aside")
+	if err := later(aside); err != nil { // it came after the look
+		return errors.Join(err, putBack(aside, home))
+	}
+	return nil
 }

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 )
 
 // privateDir holds what must not be taken for a checkpoint or a model. The launcher keeps its generations there too.
@@ -16,12 +18,13 @@ const privateDir = ".ddprun"
 // What a directory below privateDir is there for. Its name is <kind>-g<generation>-<name>.
 const (
 	kindSave     = "save"     // is being written
-	kindReplaced = "replaced" // the complete checkpoint that another of the same step is about to replace
-	kindDelete   = "delete"   // is being deleted
+	kindReplaced = "replaced" // the complete checkpoint, or the file, that another of the same name is about to replace
+	kindDelete   = "delete"   // is to be deleted, unless a later generation has been claimed
+	kindGone     = "gone"     // is being deleted
 )
 
 var (
-	scratchName    = regexp.MustCompile(`^(save|replaced|delete)-g([0-9]+)-(checkpoint-[0-9]+|model)$`)
+	scratchName    = regexp.MustCompile(`^(save|replaced|delete|gone)-g([0-9]+)-(checkpoint-[0-9]+|model|file-.+)$`)
 	checkpointName = regexp.MustCompile(`^checkpoint-(0|[1-9][0-9]*)$`)
 )
 
@@ -49,44 +52,64 @@ func scratch(outputDir, kind string, generation uint64, name string) (string, er
 	return path, os.RemoveAll(path)
 }
 
-// discard deletes a directory of the output directory so that no half of it is ever found under its name.
-func discard(outputDir, name string, generation uint64) error {
-	path, err := scratch(outputDir, kindDelete, generation, name)
-	if err != nil {
-		return err
+// fileScratch is how the name of a file of the output directory, a slash-separated path, stands in the name of a scratch file.
+func fileScratch(name string) string { return filePrefix + url.PathEscape(name) }
+
+const filePrefix = "file-"
+
+// homeOf is where what has that part of a scratch name belongs.
+func homeOf(outputDir, name string) (string, error) {
+	if file, found := strings.CutPrefix(name, filePrefix); found {
+		path, err := url.PathUnescape(file)
+		if err == nil && !filepath.IsLocal(path) {
+			err = fmt.Errorf("%q lies elsewhere", path)
+		}
+		return filepath.Join(outputDir, path), err
 	}
-	if err := move(filepath.Join(outputDir, name), path); err != nil {
-		return err
-	}
-	return os.RemoveAll(path)
+	return filepath.Join(outputDir, name), nil
 }
 
 // Clean removes what interrupted writes and deletions of this generation and earlier ones have left in the output
-// directory, and puts a checkpoint back whose replacement never came. A run calls it before it looks for
-// checkpoints; nothing may be writing there. Where there is nothing, nor an output directory, it does nothing.
-func Clean(outputDir string, generation uint64) error {
+// directory, and puts back what was moved aside and not replaced or given up. A run calls it before it looks for
+// checkpoints; it is refused with ErrSuperseded once a later generation is claimed. restored tells that something was put back. Where there is nothing, nor
+// an output directory, it does nothing.
+func Clean(outputDir string, generation uint64) (restored bool, err error) {
 	dir := filepath.Join(outputDir, privateDir)
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return false, nil
 	} else if err != nil {
-		return err
+		return false, err
+	}
+	if err := mayWrite(outputDir, generation); err != nil {
+		return false, err
 	}
 	var failed []error
 	for _, entry := range entries {
 		match := scratchName.FindStringSubmatch(entry.Name())
-		if match == nil || !entry.IsDir() {
+		if match == nil || entry.IsDir() == strings.HasPrefix(match[3], filePrefix) {
 			continue // the launcher's, or not ours
 		}
 		if g, err := strconv.ParseUint(match[2], 10, 64); err != nil || g > generation {
 			continue
 		}
-		path, home := filepath.Join(dir, entry.Name()), filepath.Join(outputDir, match[3])
-		if match[1] == kindReplaced && !isDir(home) {
-			failed = append(failed, move(path, home))
-		} else {
-			failed = append(failed, os.RemoveAll(path))
+		path := filepath.Join(dir, entry.Name())
+		home, err := homeOf(outputDir, match[3])
+		if err != nil {
+			continue
 		}
+		between("clean: " + match[1])
+		if belongs := match[1] == kindReplaced || match[1] == kindDelete; belongs && whole(path) {
+			if _, err := os.Lstat(home); errors.Is(err, fs.ErrNotExist) {
+				restored = true
+				failed = append(failed, putBack(path, home))
+				continue
+			}
+		}
+		failed = append(failed, os.RemoveAll(path))
 	}
-	return errors.Join(failed...)
+	return restored, errors.Join(failed...)
 }
+
+// whole tells whether what was moved aside is a file, or a checkpoint with every file in its length: an earlier version deleted it there.
+func whole(path string) bool { return isFile(path) || quickCheck(path) }

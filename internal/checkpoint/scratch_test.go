@@ -7,14 +7,14 @@ import (
 )
 
 func TestClean(t *testing.T) {
-	if err := Clean(filepath.Join(t.TempDir(), "missing"), 1); err != nil {
+	if _, err := Clean(filepath.Join(t.TempDir(), "missing"), 1); err != nil {
 		t.Fatal(err)
 	}
 	out := t.TempDir()
 	mustSave(t, out, 10, 20, 30)
 	private := filepath.Join(out, privateDir)
 	for _, name := range []string{"save-g3-checkpoint-40", "save-g4-checkpoint-40", "delete-g2-checkpoint-5",
-		"save-g1-model", "save-gx-checkpoint-1", "generation-7"} {
+		"save-g1-model", "save-gx-checkpoint-1", "lock"} {
 		if err := os.MkdirAll(filepath.Join(private, name, "sub"), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -31,10 +31,10 @@ func TestClean(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(private, "replaced-g3-checkpoint-30"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := Clean(out, 3); err != nil {
+	if _, err := Clean(out, 3); err != nil {
 		t.Fatal(err)
 	}
-	wantNames(t, private, "generation-7", "save-g1-checkpoint-1", "save-g4-checkpoint-40", "save-gx-checkpoint-1")
+	wantNames(t, private, "lock", "save-g1-checkpoint-1", "save-g4-checkpoint-40", "save-gx-checkpoint-1")
 	wantNames(t, out, privateDir, "checkpoint-10", "checkpoint-20", "checkpoint-30")
 	for _, name := range []string{"checkpoint-20", "checkpoint-30"} {
 		if _, err := Load(filepath.Join(out, name)); err != nil {

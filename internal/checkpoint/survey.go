@@ -19,7 +19,8 @@ const (
 
 // surveyed is what an output directory holds.
 type surveyed struct {
-	checkpoints []listed        // ours, oldest first, damaged or not
+	checkpoints []listed        // ours that count, oldest first, damaged or not
+	left        []listed        // ours that do not count: a later generation has begun before their steps
 	others      []listed        // other programs'
 	manifest    map[string]File // of the last model
 	model       bool            // whether the last model's weights are there
@@ -29,7 +30,7 @@ type surveyed struct {
 const maxForeign = 3
 
 // run tells whether a run has left anything that can be cleared.
-func (s surveyed) run() bool { return len(s.checkpoints) > 0 || s.manifest != nil }
+func (s surveyed) run() bool { return len(s.checkpoints) > 0 || len(s.left) > 0 || s.manifest != nil }
 
 // survey looks at an output directory without reading its large files. A missing one is empty.
 func survey(outputDir string) (surveyed, error) {
@@ -44,13 +45,14 @@ func survey(outputDir string) (surveyed, error) {
 	if err != nil {
 		return s, fmt.Errorf("output_dir: %w", err)
 	}
-	s.checkpoints = onlyOurs(all)
+	s.checkpoints = onlyCounting(onlyOurs(all))
+	s.left = slices.DeleteFunc(onlyOurs(all), func(c listed) bool { return c.counts })
 	s.others = slices.DeleteFunc(all, func(c listed) bool { return c.ours })
 	if s.manifest, err = readManifest(outputDir); err != nil {
 		return s, fmt.Errorf("output_dir %s: %w", outputDir, err)
 	}
 	ours := map[string]bool{metricsFile: true, logsDir: true, samplesDir: true, "lost+found": true}
-	for _, c := range s.checkpoints {
+	for _, c := range slices.Concat(s.checkpoints, s.left) {
 		ours[filepath.Base(c.path)] = true
 	}
 	for name := range s.manifest {

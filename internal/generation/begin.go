@@ -43,6 +43,15 @@ func Begin(outputDir string, n int, step int64, run Run) error {
 	return nil
 }
 
+// TakeBack removes what Begin has made, for a generation that was overtaken meanwhile and has written nothing.
+func TakeBack(outputDir string, n int, step int64) error {
+	dir := filepath.Join(outputDir, privateDir)
+	if err := os.Remove(filepath.Join(dir, fmt.Sprintf("start-%d-%d", n, step))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return syncDir(dir)
+}
+
 // LastRun returns who has begun the newest generation that has begun; a zero Run where none has.
 func LastRun(outputDir string) (Run, error) {
 	h, err := Look(outputDir)

@@ -21,7 +21,7 @@ var (
 
 // History is what the names in an output directory say of its generations.
 type History struct {
-	highest int // that anybody has claimed; -1: none
+	highest int // that anybody has claimed, or begun without a claim; -1: none
 	records []int
 	starts  []start
 	claims  []claim // files of claims under way, or of claims that a crash has ended
@@ -64,6 +64,7 @@ func Look(outputDir string) (History, error) {
 				return h, fmt.Errorf("generations: %s: %w", filepath.Join(dir, entry.Name()), err)
 			}
 			h.starts = append(h.starts, start{n, step})
+			h.highest = max(h.highest, n)
 		} else if m := claimName.FindStringSubmatch(entry.Name()); m != nil {
 			if n, err := strconv.Atoi(m[1]); err == nil {
 				h.claims = append(h.claims, claim{n, filepath.Join(dir, entry.Name())})
@@ -73,7 +74,7 @@ func Look(outputDir string) (History, error) {
 	return h, nil
 }
 
-// Highest is the highest number that anybody has claimed; -1: none.
+// Highest is the highest number that anybody has claimed, or begun; -1: none.
 func (h History) Highest() int { return h.highest }
 
 // Counts tells whether the checkpoint that a generation wrote after so many steps is part of the run: no later generation has begun

@@ -24,9 +24,6 @@ func Next(outputDir, logDir string) (int, error) {
 		return 0, err
 	}
 	highest := h.highest
-	for _, s := range h.starts {
-		highest = max(highest, s.generation)
-	}
 	for _, source := range []func() (int, error){
 		func() (int, error) { return highestAttempt(logDir) },
 		func() (int, error) { return highestWriter(outputDir) },

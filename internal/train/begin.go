@@ -44,14 +44,34 @@ func begin(job *Job) (beginning, error) {
 	}
 	if ckpt == nil {
 		lanes, err := job.Config.ElasticLanes(job.least(), job.most())
-		return beginning{lanes: lanes}, mark(ErrInput, err)
+		if err != nil {
+			return beginning{}, mark(ErrInput, err)
+		}
+		return beginning{lanes: lanes}, job.claimStart(0)
 	}
 	differences, err := resumable(job.Config, job.least(), job.Train.Digest(), ckpt)
 	if err != nil {
 		return beginning{}, mark(ErrInput, err)
 	}
 	job.reportResume(ckpt, differences)
-	return beginning{step: ckpt.State.Step, lanes: ckpt.State.Lanes, checkpoint: ckpt}, nil
+	return beginning{step: ckpt.State.Step, lanes: ckpt.State.Lanes, checkpoint: ckpt}, job.claimStart(ckpt.State.Step)
+}
+
+// claimStart says on rank 0 from where this generation goes on, before it writes anything: what earlier ones come to write later counts no more.
+func (job *Job) claimStart(step int64) error {
+	if job.Rank != 0 {
+		return nil
+	}
+	return markOvertaken(checkpoint.Begin(job.Config.OutputDir, job.Generation, step, job.run()))
+}
+
+// run is whose generation this is.
+func (job *Job) run() checkpoint.Run {
+	run := checkpoint.Run{ID: job.RunID}
+	for _, n := range job.Nodes {
+		run.Agents = append(run.Agents, n.ID)
+	}
+	return run
 }
 
 // decide chooses the start on rank 0 and tells the other ranks.
@@ -60,20 +80,26 @@ func decide(job *Job) (*checkpoint.Checkpoint, error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, err
 	}
-	if err := checkpoint.Clean(dir, job.Generation); err != nil {
-		return nil, err
-	}
-	d, err := checkpoint.Decide(dir, job.Config.ResumeFromCheckpoint, job.Config.OverwriteOutputDir)
+	d, refused, err := checkpoint.Settle(dir, job.Generation, job.Config.ResumeFromCheckpoint, job.Config.OverwriteOutputDir, job.run())
 	if err != nil {
-		return nil, mark(ErrInput, err)
+		return nil, markOvertaken(err)
+	}
+	if refused != nil {
+		return nil, mark(ErrInput, refused)
 	}
 	for _, broken := range d.Broken {
 		job.Log.Warn().Err(broken).Msg("passed over a checkpoint")
 	}
+	if len(d.Left) > 0 {
+		job.Log.Warn().Strs("checkpoints", d.Left).Msg("left aside: an earlier generation wrote them after a later one had begun before their steps")
+	}
 	if d.Clear {
 		job.Log.Info().Str("output_dir", dir).Msg("deleting the run that is there, as overwrite_output_dir says")
-		if err := checkpoint.Clear(dir, job.Generation); err != nil {
+		if err := job.claimStart(0); err != nil {
 			return nil, err
+		}
+		if err := checkpoint.Clear(dir, job.Generation); err != nil {
+			return nil, markOvertaken(err)
 		}
 	}
 	if job.World == 1 {
@@ -84,6 +110,22 @@ func decide(job *Job) (*checkpoint.Checkpoint, error) {
 		path = d.Resume.Path
 	}
 	return d.Resume, job.Store.Set(beginKey, []byte(path))
+}
+
+// markOvertaken marks the failure to write of a generation that others have overtaken: they are the cause, and go on.
+func markOvertaken(err error) error {
+	if errors.Is(err, checkpoint.ErrSuperseded) {
+		return mark(ErrPeer, err)
+	}
+	return err
+}
+
+// markWrite marks why something was not written: starting again would fail the same way, unless others have overtaken this generation.
+func markWrite(err error) error {
+	if errors.Is(err, checkpoint.ErrSuperseded) {
+		return mark(ErrPeer, err)
+	}
+	return mark(ErrPermanent, err)
 }
 
 // followRank0 waits for rank 0's choice.

@@ -3,9 +3,11 @@ package train
 import (
 	"cmp"
 	"errors"
+	"time"
 
 	"github.com/rs/zerolog"
 
+	"github.com/ddprun/ddprun/internal/checkpoint"
 	"github.com/ddprun/ddprun/internal/config"
 	"github.com/ddprun/ddprun/internal/torch"
 	"github.com/ddprun/ddprun/objectives"
@@ -42,6 +44,7 @@ type Job struct {
 
 // Node is where some of a run's ranks are.
 type Node struct {
+	ID               string // of its agent's process
 	Name, Address    string
 	FirstRank, Ranks int
 }
@@ -49,6 +52,14 @@ type Node struct {
 // least and most are the bounds of the number of ranks.
 func (job *Job) least() int { return cmp.Or(job.MinWorld, job.World) }
 func (job *Job) most() int  { return max(job.MaxWorld, job.World) }
+
+// mayWrite is an error once this rank must write nothing any more.
+func (job *Job) mayWrite() error {
+	if job.MayWrite == nil {
+		return nil
+	}
+	return mark(ErrPeer, job.MayWrite())
+}
 
 // EvalSet is held-out text. Name is empty for the only one.
 type EvalSet struct {
@@ -97,3 +108,7 @@ func mark(kind, err error) error {
 	}
 	return kindError{kind, err}
 }
+
+// Quiesce waits, at most for limit, until this rank is in no midst of putting files into place, and keeps it from beginning to until release is called. A process that must end at
+// once calls it before it does.
+func Quiesce(limit time.Duration) (release func()) { return checkpoint.Quiesce(limit) }

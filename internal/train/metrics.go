@@ -7,31 +7,40 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/ddprun/ddprun/internal/checkpoint"
 )
 
 // metricsFile is metrics.jsonl: one JSON object a line, appended whole.
 type metricsFile struct{ f *os.File }
 
 // openMetrics opens the file for a run that begins after step steps. Of an earlier run it keeps what came up to that step, so that each
-// step is told once.
-func openMetrics(path string, step int64) (*metricsFile, error) {
-	kept, err := earlierMetrics(path, step)
+// step is told once. It is a new file: what a rank of an earlier generation still appends goes to the old one, which has no name any more.
+func openMetrics(job *Job, step int64) (*metricsFile, error) {
+	dir := job.Config.OutputDir
+	kept, err := earlierMetrics(filepath.Join(dir, metricsName), step)
 	if err != nil {
 		return nil, err
 	}
-	next := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new") // hidden: a crash leaves nothing to lose behind
-	if err := os.WriteFile(next, kept, 0o666); err != nil {
-		return nil, err
-	}
-	if err := os.Rename(next, path); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	next, err := checkpoint.NewFile(dir, job.Generation, metricsName)
 	if err != nil {
 		return nil, err
+	}
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.Write(kept)
+	if err == nil {
+		err = checkpoint.Replace(dir, job.Generation, next, metricsName)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	return &metricsFile{f}, nil
 }
+
+const metricsName = "metrics.jsonl"
 
 // earlierMetrics returns the lines of the first step steps.
 func earlierMetrics(path string, step int64) ([]byte, error) {

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/ddprun/ddprun/internal/config"
 )
 
 func TestMetricsGoOn(t *testing.T) {
@@ -31,10 +33,19 @@ no JSON
 {"step":2,"eval_loss":2.5}
 `},
 	} {
-		path := filepath.Join(t.TempDir(), "metrics.jsonl")
+		job := &Job{Config: &config.Config{OutputDir: t.TempDir()}}
+		path := filepath.Join(job.Config.OutputDir, metricsName)
 		writeFile(t, path, earlier)
-		m, err := openMetrics(path, c.step)
+		late, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0) // an earlier generation's
 		if err != nil {
+			t.Fatal(err)
+		}
+		defer late.Close()
+		m, err := openMetrics(job, c.step)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := late.WriteString("late\n"); err != nil {
 			t.Fatal(err)
 		}
 		if err := m.write(map[string]any{"step": c.step + 1, "loss": 0.5}); err != nil {
@@ -54,20 +65,20 @@ no JSON
 		if last := lines[len(lines)-2]; !strings.HasPrefix(last, `{"loss":0.5,"step":`) {
 			t.Errorf("the new line is %q", last)
 		}
-		if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 1 {
-			t.Errorf("%d files beside metrics.jsonl", len(entries)-1)
+		if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 2 {
+			t.Errorf("%v lies there", entries)
 		}
 	}
 }
 
 func TestMetricsOfARunThatHasNone(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "metrics.jsonl")
-	m, err := openMetrics(path, 7)
+	dir := t.TempDir()
+	m, err := openMetrics(&Job{Config: &config.Config{OutputDir: dir}}, 7)
 	if err != nil {
 		t.Fatal(err)
 	}
 	m.close()
-	if _, err := openMetrics(filepath.Join(path, "metrics.jsonl"), 0); err == nil {
+	if _, err := openMetrics(&Job{Config: &config.Config{OutputDir: filepath.Join(dir, metricsName)}}, 0); err == nil {
 		t.Error("a file was opened below a file")
 	}
 }

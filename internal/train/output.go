@@ -7,7 +7,6 @@ import (
 	"maps"
 	"math"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -58,9 +57,9 @@ func openOutput(ctx context.Context, r *rank, p *plan, start beginning) (*output
 	if start.checkpoint != nil {
 		out.tokens = start.checkpoint.Trainer.NumInputTokensSeen
 	}
-	out.metrics, err = openMetrics(filepath.Join(r.job.Config.OutputDir, "metrics.jsonl"), start.step)
+	out.metrics, err = openMetrics(r.job, start.step)
 	if err != nil {
-		return nil, mark(ErrPermanent, err)
+		return nil, markWrite(err)
 	}
 	if r.job.World > 1 {
 		out.slow = newStragglers(lanesOfRanks(p.lanes, r.job.World), r.job.rankName, r.job.Log)
@@ -240,7 +239,7 @@ func (o *output) save(step int64) error {
 	}
 	o.r.job.Beat(PhaseCheckpoint, step, o.saved())
 	o.r.job.Activity.set(saveCheckpoint)
-	return mark(ErrPermanent, o.saver.start(step, o.tokens, slices.Clone(o.history)))
+	return markWrite(o.saver.start(step, o.tokens, slices.Clone(o.history)))
 }
 
 // saved is the step of the last complete checkpoint; on other ranks than 0 it is not known and 0.
@@ -256,7 +255,7 @@ func (o *output) failed() error {
 	if o.saver == nil {
 		return nil
 	}
-	return mark(ErrPermanent, o.saver.writer.Err())
+	return markWrite(o.saver.writer.Err())
 }
 
 // finish writes the final model and the summary.
@@ -270,7 +269,7 @@ func (o *output) finish(step int64) error {
 		return err
 	}
 	if err := o.saver.saveModel(o.ctx); err != nil {
-		return mark(ErrPermanent, err)
+		return markWrite(err)
 	}
 	seconds := time.Since(o.began).Seconds()
 	peak := peakRSSMiB()
@@ -285,7 +284,7 @@ func (o *output) close() error {
 	if o.saver == nil {
 		return err
 	}
-	return cmp.Or(mark(ErrPermanent, o.saver.writer.Close()), o.metrics.close(), err)
+	return cmp.Or(markWrite(o.saver.writer.Close()), o.metrics.close(), err)
 }
 
 func percent(share float64) string { return fmt.Sprintf("%.1f%%", 100*share) }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/ddprun/ddprun/ddp"
+	"github.com/ddprun/ddprun/internal/checkpoint"
 	"github.com/ddprun/ddprun/shard"
 )
 
@@ -42,10 +43,10 @@ type laneSamples struct {
 // openSampleLog opens this rank's log for a run that begins after step steps; nil where none is wanted. Of what an earlier run wrote, under any number of
 // ranks, it keeps what came up to that step. Every rank calls it: rank 0 cuts, and the others wait for it.
 func openSampleLog(r *rank, step int64) (*sampleLog, error) {
-	dir := filepath.Join(r.job.Config.OutputDir, "samples")
+	dir := filepath.Join(r.job.Config.OutputDir, samplesDir)
 	if r.job.Rank == 0 {
-		if err := cutSampleLogs(dir, step); err != nil {
-			return nil, mark(ErrPermanent, err) // the end of this rank ends the others' wait
+		if err := cutSampleLogs(r.job, step); err != nil {
+			return nil, markWrite(err) // the end of this rank ends the others' wait
 		}
 	}
 	if !r.job.Config.SampleLog {
@@ -64,23 +65,28 @@ func openSampleLog(r *rank, step int64) (*sampleLog, error) {
 	return &sampleLog{f: f, data: r.job.Train}, nil
 }
 
-// cutSampleLogs cuts every log in dir behind its lines of the first step steps.
-func cutSampleLogs(dir string, step int64) error {
-	logs, err := filepath.Glob(filepath.Join(dir, "rank-*.jsonl"))
+// samplesDir is where sample logs lie in output_dir.
+const samplesDir = "samples"
+
+// cutSampleLogs cuts every log of the run behind its lines of the first step steps.
+func cutSampleLogs(job *Job, step int64) error {
+	logs, err := filepath.Glob(filepath.Join(job.Config.OutputDir, samplesDir, "rank-*.jsonl"))
 	if err != nil {
 		return err
 	}
 	for _, path := range logs {
-		if err := cutSampleLog(path, step); err != nil {
+		if err := cutSampleLog(job, filepath.Base(path), step); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// cutSampleLog cuts a log behind its lines of the first step steps; a line that a crash has left half-written ends them. A log of no line is removed.
-func cutSampleLog(path string, step int64) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+// cutSampleLog cuts a log behind its lines of the first step steps; a line that a crash has left half-written ends them. A log of no line is removed. What is kept is
+// copied into a new file: a line that a rank of an earlier generation still appends goes to the old one, which has no name any more.
+func cutSampleLog(job *Job, name string, step int64) error {
+	dir, name := job.Config.OutputDir, filepath.Join(samplesDir, name)
+	f, err := os.Open(filepath.Join(dir, name))
 	if err != nil {
 		return err
 	}
@@ -98,9 +104,28 @@ func cutSampleLog(path string, step int64) error {
 		kept += int64(len(line))
 	}
 	if kept == 0 {
-		return os.Remove(path)
+		return checkpoint.Remove(dir, job.Generation, name)
 	}
-	return f.Truncate(kept)
+	next, err := checkpoint.NewFile(dir, job.Generation, name)
+	if err != nil {
+		return err
+	}
+	if err := copyBeginning(next, f, kept); err != nil {
+		return errors.Join(err, os.Remove(next))
+	}
+	return checkpoint.Replace(dir, job.Generation, next, name)
+}
+
+// copyBeginning makes a file of the first n bytes of another.
+func copyBeginning(path string, from *os.File, n int64) error {
+	to, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return err
+	}
+	if _, err = from.Seek(0, io.SeekStart); err == nil {
+		_, err = io.CopyN(to, from, n)
+	}
+	return errors.Join(err, to.Close())
 }
 
 // write appends the lanes of a step that is done.

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/ddprun/ddprun/internal/config"
 )
 
 func TestCutSampleLogs(t *testing.T) {
@@ -22,11 +24,23 @@ func TestCutSampleLogs(t *testing.T) {
 		{"empty", "", 5, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir := t.TempDir()
+			job := &Job{Config: &config.Config{OutputDir: t.TempDir()}}
+			dir := filepath.Join(job.Config.OutputDir, samplesDir)
+			if err := os.Mkdir(dir, 0o777); err != nil {
+				t.Fatal(err)
+			}
 			path := filepath.Join(dir, "rank-1.jsonl")
 			writeFile(t, path, c.content)
 			writeFile(t, filepath.Join(dir, "notes.txt"), "not ours")
-			if err := cutSampleLogs(dir, c.step); err != nil {
+			late, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0) // an earlier generation's
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer late.Close()
+			if err := cutSampleLogs(job, c.step); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := late.WriteString(line3); err != nil {
 				t.Fatal(err)
 			}
 			got, err := os.ReadFile(path)
@@ -38,7 +52,7 @@ func TestCutSampleLogs(t *testing.T) {
 			}
 		})
 	}
-	if err := cutSampleLogs(filepath.Join(t.TempDir(), "nowhere"), 1); err != nil {
+	if err := cutSampleLogs(&Job{Config: &config.Config{OutputDir: filepath.Join(t.TempDir(), "nowhere")}}, 1); err != nil {
 		t.Errorf("without a log: %v", err)
 	}
 }

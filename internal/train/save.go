@@ -33,7 +33,8 @@ func newSaver(ctx context.Context, r *rank, p *plan, done int64) *saver {
 	s.done.Store(done)
 	c := r.job.Config
 	s.writer = checkpoint.NewWriter(ctx, func(ctx context.Context, snap checkpoint.Snapshot) error {
-		if err := checkpoint.Save(ctx, checkpoint.SaveConfig{OutputDir: c.OutputDir}, snap); err != nil {
+		confirm := func(context.Context) error { return r.job.mayWrite() }
+		if err := checkpoint.Save(ctx, checkpoint.SaveConfig{OutputDir: c.OutputDir, Confirm: confirm}, snap); err != nil {
 			return err
 		}
 		s.done.Store(snap.State.Step)
@@ -97,7 +98,7 @@ func (s *saver) takeBest(step int64) error {
 		return nil
 	}
 	if err := s.writer.Wait(); err != nil {
-		return mark(ErrPermanent, err)
+		return markWrite(err)
 	}
 	ckpt, err := checkpoint.Load(s.checkpointPath(kept.step))
 	if err != nil {
@@ -123,6 +124,9 @@ func (s *saver) saveModel(ctx context.Context) error {
 	var model []hf.Tensor
 	for _, state := range s.r.params.States() {
 		model = append(model, tensorOf(state.Param, "", state.Value))
+	}
+	if err := s.r.job.mayWrite(); err != nil {
+		return err
 	}
 	return checkpoint.SaveModel(ctx, s.r.job.Config.OutputDir, s.r.job.Generation, s.model(model))
 }
