@@ -8,6 +8,9 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // kubectl runs kubectl against the cluster whose script "on" the variable DDPRUN_K8S_ON names: "$DDPRUN_K8S_ON ctl kubectl ..."
@@ -86,4 +89,46 @@ func TestServerRefuses(t *testing.T) {
 			t.Errorf("%s was taken:\n%s", to, out)
 		}
 	}
+}
+
+// TestServerRestricted: a namespace that enforces the standard "restricted" takes the pods.
+func TestServerRestricted(t *testing.T) {
+	name := fmt.Sprintf("ddprun-restricted-%d", os.Getpid())
+	namespace := fmt.Sprintf("{apiVersion: v1, kind: Namespace, metadata: {name: %s, labels: {pod-security.kubernetes.io/enforce: restricted}}}", name)
+	if out, err := kubectl(t, namespace, "apply", "-f", "-"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	defer func() {
+		if out, err := kubectl(t, "", "delete", "namespace", name, "--wait=false"); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+	}()
+	account := fmt.Sprintf("{apiVersion: v1, kind: ServiceAccount, metadata: {name: run, namespace: %s}}", name)
+	if out, err := kubectl(t, account, "apply", "-f", "-"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	r := rand.New(rand.NewPCG(5, 6))
+	var pods []Manifest
+	for i := range 20 {
+		o := randomOptions(r, "run")
+		pods = append(pods, Manifest{"a pod of the Job", asPod(&o, fmt.Sprintf("run-%d", i), name)})
+	}
+	var stream strings.Builder
+	if err := Write(&stream, pods); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := kubectl(t, stream.String(), "apply", "--dry-run=server", "-f", "-"); err != nil || strings.Count(out, " created") != len(pods) {
+		t.Errorf("%v\n%s", err, out)
+	}
+	spoilt := strings.ReplaceAll(stream.String(), "runAsNonRoot: true", "runAsNonRoot: false")
+	if out, err := kubectl(t, spoilt, "apply", "--dry-run=server", "-f", "-"); err == nil || !strings.Contains(out, "violates PodSecurity") {
+		t.Errorf("pods that run as root are taken: %v\n%s", err, out)
+	}
+}
+
+// asPod is a pod as the Job controller makes it, in as far as what it may do is concerned.
+func asPod(o *Options, name, namespace string) *corev1.Pod {
+	template := podTemplate(o)
+	return &corev1.Pod{TypeMeta: typeMeta(corev1.SchemeGroupVersion, "Pod"),
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace, Labels: template.Labels}, Spec: template.Spec}
 }
