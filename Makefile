@@ -33,6 +33,10 @@ test: build ## run every test but the long ones
 test-all: build ## run the long tests too
 	@$(with_torch) && $(with_reference) && $(with_nccl) && set -x && DDPRUN_TEST_ALL=1 go test -count=1 -timeout 2h ./...
 
+.PHONY: test-slurm
+test-slurm: build ## start a real Slurm on this machine and test on it (as root; installs Debian's packages)
+	@scripts/slurm-packages.sh && $(with_torch) && set -x && go test -count=1 -timeout 20m ./test/slurm
+
 .PHONY: test-cuda-libs
 test-cuda-libs: ## check what CUDA=1 sets up, without a GPU (2 GB to download)
 	@$(with_nccl) && torch=$$(scripts/cuda-libs.sh) && set -x && DDPRUN_CUDA_TORCH=$$torch go test -count=1 -run TestOneLibraryWithTorch ./nccl

@@ -25,7 +25,7 @@ const (
 // mayImport lists, for each package of ours, the packages of ours that it may import. A package that is not listed, and
 // does not lie below a development folder, breaks the test: whoever adds one decides here where it stands.
 var mayImport = map[string][]string{
-	"cmd/ddprun": {"launch", "launch/pipe", "launch/where", "k8s", "internal/checkpoint", "internal/config", "internal/hf"},
+	"cmd/ddprun": {"launch", "launch/pipe", "launch/where", "k8s", "slurm", "internal/checkpoint", "internal/config", "internal/hf"},
 	"cmd/ddprun-worker": {"launch/pipe", "shard", "objectives", "internal/train", "internal/config", "internal/hf",
 		"internal/tokenizer", "internal/remote"}, // joins the tokenizer, the objective, the shards and where texts lie, none of which knows another
 	"launch":        {"launch/agree", "launch/mesh", "launch/pipe", "internal/generation"},
@@ -41,6 +41,7 @@ var mayImport = map[string][]string{
 	"nccl/dl":       nil,
 	"nccl/loopback": nil, // the test double: tests alone import it
 	"k8s":           nil,
+	"slurm":         nil,
 	"internal/train": {"ddp", "shard", "objectives", "internal/config", "internal/model", "internal/hf",
 		"internal/checkpoint", "internal/torch"},
 	"internal/model":      {"objectives", "internal/hf", "internal/torch"},
@@ -55,6 +56,7 @@ var mayImport = map[string][]string{
 	"scripts":             nil, // tests of the set-up
 	"test/e2e":            nil, // tests of the built programs
 	"test/nodes":          nil, // ... on several hosts
+	"test/slurm":          nil, // ... on a real Slurm
 }
 
 // development holds programs that help to write this one and are no part of it.
