@@ -250,6 +250,10 @@ func (w *workshop) publish(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	defer release()
+	// Another node may have published between this one's look and its making the directory anew, and be at work on what it has published.
+	if _, err := openPrepared(w.final, w.index.Digest); err == nil {
+		return true, os.RemoveAll(w.dir)
+	}
 	x := *w.index
 	x.Sources = append([]Source(nil), x.Sources...)
 	if err := x.collect(w.parts, w.done); err != nil {

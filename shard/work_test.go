@@ -46,6 +46,42 @@ func TestCutParts(t *testing.T) {
 	}
 }
 
+// TestPublishedIsKept: a node that comes to publish what another has published meanwhile takes that, and leaves its files alone.
+func TestPublishedIsKept(t *testing.T) {
+	cfg := partedConfig(t, t.TempDir(), 2, "a")
+	report := prepare(t, cfg)
+	index, err := os.Stat(filepath.Join(report.Dir, "index.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := readIndex(report.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cfg.check(); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorkshop(&cfg, x, new(meter))
+	if err := os.MkdirAll(w.dir, 0o755); err != nil { // as it was before the other's renaming
+		t.Fatal(err)
+	}
+	maker := newPartMaker(&cfg, x, w.dir, w.meter)
+	for i, p := range w.parts {
+		if w.done[i], err = maker.make(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if finished, err := w.publish(t.Context()); !finished || err != nil {
+		t.Fatalf("finished: %t (%v)", finished, err)
+	}
+	if now, err := os.Stat(filepath.Join(report.Dir, "index.json")); err != nil || !os.SameFile(index, now) {
+		t.Errorf("what was published was replaced (%v)", err)
+	}
+	if _, err := os.Stat(w.dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is left (%v)", w.dir, err)
+	}
+}
+
 // partedConfig prepares n files, each a part, in dir.
 func partedConfig(t *testing.T, dir string, n int, host string) PrepareConfig {
 	t.Helper()
