@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -56,6 +57,10 @@ func (r *run) startAttempt() (*attempt, error) {
 			return nil, err
 		}
 		a.workers = append(a.workers, w)
+		if start.Debug {
+			r.Logger.Warn().Int("rank", start.Rank).Int("pid", w.process.Pid).
+				Msgf("rank %d waits for a debugger: gdb -p %d, or dlv attach %d", start.Rank, w.process.Pid, w.process.Pid)
+		}
 		go a.follow(w)
 	}
 	r.Logger.Info().Int("nproc", r.NProc).Int("threads", r.threads).Int("generation", a.number).
@@ -70,6 +75,7 @@ func (a *attempt) startMessage(rank int) pipe.Start {
 		OutputDir: a.run.OutputDir, LogDir: a.rankDir(rank),
 		Rank: rank, LocalRank: rank, WorldSize: a.run.NProc, LocalWorldSize: a.run.NProc, NodeRank: 0, NodeCount: 1,
 		Threads: a.run.threads, Host: "127.0.0.1",
+		Debug: slices.Contains(a.run.DebugRanks, rank), Debugging: len(a.run.DebugRanks) > 0,
 	}
 }
 
@@ -126,7 +132,7 @@ func (a *attempt) watch(ctx context.Context) {
 		case s := <-a.run.signals:
 			a.onSignal(s)
 		case <-a.deadline:
-			a.kill()
+			a.killAtDeadline()
 		case <-cancelled:
 			cancelled = nil
 			a.kill()
@@ -150,6 +156,9 @@ func (a *attempt) stopFor(w *worker) {
 	a.unwatch()
 	a.tell(pipe.Stop{Reason: fmt.Sprintf("rank %d failed", w.start.Rank), How: pipe.StopNow})
 	a.deadline = time.After(killAfter)
+	if w.fault != nil {
+		w.kill() // it would not obey, and the others wait for it
+	}
 }
 
 // onSignal does what a signal to the agent asks for.
@@ -168,6 +177,8 @@ func (a *attempt) onSignal(s os.Signal) {
 		r.Logger.Warn().Str("signal", signalName(s)).Msg("stopping at once, without a checkpoint")
 		r.stop = s
 		a.kill()
+	case requestStacks:
+		a.telling.Go(func() { a.showStacks(context.Background()) })
 	}
 }
 
@@ -175,6 +186,18 @@ func (a *attempt) onSignal(s os.Signal) {
 func (a *attempt) tell(stop pipe.Stop) {
 	for _, w := range a.workers {
 		a.telling.Go(func() { w.agent.Stop(stop) }) // fails for one that has ended; ends with the line at the latest
+	}
+}
+
+// killAtDeadline kills the workers, but for one that somebody looks at with a debugger: the attempt ends when that has ended, or at a second INT.
+func (a *attempt) killAtDeadline() {
+	a.killed = time.Now()
+	for _, w := range a.workers {
+		if w.start.Debug && tracerOf(w.process.Pid) != 0 {
+			a.run.Logger.Warn().Int("rank", w.start.Rank).Int("pid", w.process.Pid).Msg("the other workers have ended; this one is left to its debugger")
+			continue
+		}
+		w.kill()
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -51,6 +52,7 @@ type Config struct {
 	MaxRestarts    int           // attempts after the first one; 0: none
 	Grace          time.Duration // how long a stop with a checkpoint may take; 0: DefaultGrace
 	Limits         Limits        // when a worker counts as hung
+	DebugRanks     []int         // ranks that wait for a debugger, and have no limits; nobody kills one for another's failure while it is debugged
 	LogMaxSize     int64         // bytes of a log, after which it begins anew and what it was becomes NAME.1; 0: no limit
 	LogMaxAttempts int           // attempts whose logs are kept; 0: all
 	Tee            Tee
@@ -71,6 +73,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("launch: threads per rank is %d; it must be at least 1, or 0 for the default", c.ThreadsPerRank)
 	case c.MaxRestarts < 0:
 		return c, fmt.Errorf("launch: max restarts is %d; it must be at least 0", c.MaxRestarts)
+	case slices.ContainsFunc(c.DebugRanks, func(rank int) bool { return rank < 0 || rank >= c.NProc }):
+		return c, fmt.Errorf("launch: ranks %v shall be debugged; there are ranks 0 to %d", c.DebugRanks, c.NProc-1)
 	case c.LogMaxSize < 0:
 		return c, fmt.Errorf("launch: log max size is %d bytes; it must be at least 0", c.LogMaxSize)
 	case c.LogMaxAttempts < 0:

@@ -215,6 +215,7 @@ type agentConfig struct {
 	MaxRestarts   int
 	Grace         time.Duration
 	Limits        Limits
+	DebugRanks    []int
 	WithoutHelper bool
 }
 
@@ -222,7 +223,7 @@ func (a agentConfig) config() Config {
 	c := Config{
 		Worker: []string{"/proc/self/exe", "test-worker"}, Helper: []string{"/proc/self/exe", "test-helper"},
 		NProc: a.NProc, ConfigJSON: a.Scripts.json(), LogDir: a.LogDir, RunID: a.RunID, MaxRestarts: a.MaxRestarts,
-		Grace: a.Grace, Limits: a.Limits, Tee: TeeAll, Logger: zerolog.Nop(),
+		Grace: a.Grace, Limits: a.Limits, DebugRanks: a.DebugRanks, Tee: TeeAll, Logger: zerolog.Nop(),
 	}
 	if a.WithoutHelper {
 		c.Helper = nil

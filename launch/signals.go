@@ -18,6 +18,7 @@ const (
 	requestNothing request = iota
 	requestStop            // with a checkpoint
 	requestKill            // at once
+	requestStacks          // no stop: show what the workers do
 )
 
 // stopPolicy turns signals into requests.
@@ -45,6 +46,8 @@ func (p *stopPolicy) on(s os.Signal, at time.Time) request {
 		return requestStop
 	case syscall.SIGUSR1, syscall.SIGHUP:
 		return requestStop
+	case syscall.SIGQUIT:
+		return requestStacks
 	}
 	return requestNothing
 }
@@ -54,7 +57,7 @@ func (p *stopPolicy) on(s os.Signal, at time.Time) request {
 // the agent. Nor does PIPE: whoever reads its output may end first, such as a tee to which the terminal sends the same INT.
 func notifySignals() (signals chan os.Signal, stop func()) {
 	signals = make(chan os.Signal, 16)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGQUIT)
 	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
 		if !signal.Ignored(s) {
 			signal.Notify(signals, s)

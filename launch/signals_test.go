@@ -27,6 +27,7 @@ func TestStopPolicy(t *testing.T) {
 		"INT after TERM":               {{syscall.SIGTERM, 0, requestStop}, {syscall.SIGINT, time.Second, requestStop}, {syscall.SIGINT, 2 * time.Second, requestKill}},
 		"USR1 and HUP never kill":      {{syscall.SIGUSR1, 0, requestStop}, {syscall.SIGUSR1, time.Minute, requestStop}, {syscall.SIGHUP, time.Hour, requestStop}},
 		"USR1, then TERM":              {{syscall.SIGUSR1, 0, requestStop}, {syscall.SIGTERM, time.Minute, requestStop}},
+		"QUIT stops nothing":           {{syscall.SIGQUIT, 0, requestStacks}, {syscall.SIGQUIT, time.Second, requestStacks}, {syscall.SIGINT, time.Second, requestStop}},
 		"USR2 means nothing":           {{syscall.SIGUSR2, 0, requestNothing}},
 	} {
 		var p stopPolicy

@@ -43,6 +43,9 @@ func (a *attempt) collectStacks(ctx context.Context, why string, shown *screen) 
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for _, w := range a.workers {
+		if w.gone() {
+			continue
+		}
 		all.Go(func() {
 			text, err := w.agent.Stacks(ctx)
 			if err != nil {

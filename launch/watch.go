@@ -14,7 +14,7 @@ const (
 	stoppedAfter = 3 * time.Second        // a worker that a signal has stopped for as long has failed
 )
 
-// Limits says for how long a worker may seem to do nothing. 0: for ever. None applies while a debugger is attached to it.
+// Limits says for how long a worker may seem to do nothing. 0: for ever. None applies while a debugger is attached to it, or to one of DebugRanks.
 type Limits struct {
 	Silence time.Duration // without a beat or another message, once it has said its first word; one that a signal has stopped: 3 s, unless 0
 
@@ -115,6 +115,9 @@ func (a *attempt) watchWorkers(ctx context.Context) {
 		}
 		now := time.Now()
 		for i, w := range a.workers {
+			if w.start.Debug {
+				continue
+			}
 			s, ok := readStat(w.process.Pid)
 			if !ok || s.state == 'Z' { // it has ended
 				continue

@@ -157,6 +157,13 @@ func (w *worker) kill() {
 	}
 }
 
+// gone says whether the process has ended.
+func (w *worker) gone() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ended
+}
+
 // signal sends the process alone a signal.
 func (w *worker) signal(s syscall.Signal) {
 	w.mu.Lock()

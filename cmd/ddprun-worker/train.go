@@ -44,7 +44,11 @@ func runRank(ctx context.Context, line *pipe.Worker, stderr io.Writer) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go endEarly(ctx, line, cancel)
-	go endWithLease(ctx, line, stderr)
+	if start.Debug {
+		awaitDebugger(ctx, &r.activity, start.Rank, stderr)
+	} else { // a debugger stops it for longer than a lease
+		go endWithLease(ctx, line, stderr)
+	}
 	result, err := r.train(ctx, stderr)
 	switch {
 	case err != nil:
@@ -91,6 +95,9 @@ func (r *rankProcess) train(ctx context.Context, stderr io.Writer) (train.Result
 	c, err := config.Decode(r.start.Config)
 	if err != nil {
 		return train.Result{}, inputError{err}
+	}
+	if r.start.Debugging {
+		c.DDPTimeoutSeconds = max(c.DDPTimeoutSeconds, debugTimeoutSeconds)
 	}
 	log := newLogger(stderr, c, r.start.Rank)
 	t, err := openText(c)

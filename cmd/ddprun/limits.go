@@ -44,3 +44,13 @@ func (o *trainOptions) checkLimits() error {
 	}
 	return nil
 }
+
+// checkDebugRanks refuses a rank that there is not.
+func checkDebugRanks(debug []int, ranks int) error {
+	for _, rank := range debug {
+		if rank < 0 || rank >= ranks {
+			return fmt.Errorf("--debug-rank: there are ranks 0 to %d, got %d", ranks-1, rank)
+		}
+	}
+	return nil
+}

@@ -23,6 +23,7 @@ type trainOptions struct {
 	tee         string
 	maxRestarts int
 	limits      launch.Limits
+	debugRanks  []int
 	logMaxSize  byteSize
 	logAttempts int
 	printConfig bool
@@ -43,6 +44,8 @@ func (o *trainOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.tee, "tee", string(launch.TeeRank0), "whose output is shown besides being filed: rank0, all or none")
 	flags.IntVar(&o.maxRestarts, "max-restarts", 0, "times to start the ranks again after a failure, from the newest checkpoint")
 	o.addLimits(flags)
+	flags.IntSliceVar(&o.debugRanks, "debug-rank", nil, "this `rank` waits at its start until a debugger is attached (gdb -p PID, dlv attach PID; its stderr says which), and "+
+		"has no time-outs; the others wait for it, and nobody kills it while it is debugged; repeatable")
 	flags.BoolVar(&o.printConfig, "print-config", false, "print every key with its value and source, and stop there")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "check configuration, model and text, print the configuration, start nothing")
 }
@@ -82,6 +85,9 @@ func train(ctx context.Context, o *trainOptions, path string) error {
 	}
 	nproc, err := parseNProc(o.nproc, c.Device)
 	if err != nil {
+		return err
+	}
+	if err := checkDebugRanks(o.debugRanks, nproc); err != nil {
 		return err
 	}
 	if _, err := c.Lanes(nproc); err != nil {
@@ -126,6 +132,7 @@ func train(ctx context.Context, o *trainOptions, path string) error {
 		ThreadsPerRank: c.ThreadsPerRank,
 		MaxRestarts:    o.maxRestarts,
 		Limits:         o.limits,
+		DebugRanks:     o.debugRanks,
 		LogMaxSize:     int64(o.logMaxSize),
 		LogMaxAttempts: o.logAttempts,
 		Tee:            launch.Tee(o.tee),

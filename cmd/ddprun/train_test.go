@@ -36,6 +36,7 @@ func TestBadInput(t *testing.T) {
 		{"restarts", "--max-restarts=-1 train.yaml", "", "", "--max-restarts: must be at least 0, got -1"},
 		{"log size", "--log-max-size 1.5 train.yaml", "", "", `invalid argument "1.5" for "--log-max-size" flag: want a number of bytes such as 5000, 100MB or 1GiB`},
 		{"attempts", "--log-max-attempts=-1 train.yaml", "", "", "--log-max-attempts: must be at least 0, got -1"},
+		{"debug rank", "--debug-rank 2 --nproc 2 train.yaml", "", "", "--debug-rank: there are ranks 0 to 1, got 2"},
 		{"time-out", "--step-timeout=-1s train.yaml", "", "", "--step-timeout: must be at least 0, got -1s"},
 		{"no model", "--set model=nowhere train.yaml", "", "", "--set model: model: model directory nowhere does not exist"},
 		{"no config.json", "--set model=. train.yaml", "", "", "has no config.json"},

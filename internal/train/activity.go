@@ -29,6 +29,8 @@ var (
 	saveCheckpoint  = &occupation{"saving", false}
 	awaitEnd        = &occupation{"waiting for the other ranks' end", true}
 
+	awaitDebug = &occupation{"waiting for a debugger", false}
+
 	prepareText  = &occupation{"preparing the text", false}
 	awaitPrepare = &occupation{"waiting for another process that prepares the text", true}
 
@@ -58,6 +60,9 @@ func (a *Activity) Prepare(byAnother bool) {
 		a.set(prepareText)
 	}
 }
+
+// AwaitDebugger says that a debugger is waited for.
+func (a *Activity) AwaitDebugger() { a.set(awaitDebug) }
 
 // Tick counts a piece of work as done: a micro-batch, a part of the text.
 func (a *Activity) Tick() {

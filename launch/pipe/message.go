@@ -44,6 +44,9 @@ type Start struct {
 	Threads int    `json:"threads"` // threads this rank's tensor work may use, at least 1
 	Host    string `json:"host"`    // address at which other ranks reach this one: for Gloo's device
 
+	Debug     bool `json:"debug,omitempty"`     // wait for a debugger before all else; the agent has no time-outs for this rank
+	Debugging bool `json:"debugging,omitempty"` // some rank has Debug: collectives wait for it as long as it takes
+
 	Lease int64 `json:"lease,omitempty"` // as Agent.Lease; set by the agent
 }
 
