@@ -75,6 +75,7 @@ func TestDebuggedRank(t *testing.T) {
 		t.Fatalf("%v are left\n%s", alive, p.out.String())
 	}
 	p.signal(syscall.SIGINT)
+	p.await("stopping with a checkpoint", 1)
 	p.signal(syscall.SIGINT)
 	if code := p.code(); code == ExitDone {
 		t.Errorf("exit code %d\n%s", code, p.out.String())
