@@ -21,12 +21,13 @@ const killAfter = time.Second
 
 // attempt is one start of all workers.
 type attempt struct {
-	run     *run
-	dir     string // of its logs; empty: none
-	number  int    // generation
-	workers []*worker
-	exits   chan *worker // workers that have ended
-	accused chan *worker // workers that have reported an error, and one that the watch has found at fault
+	run      *run
+	dir      string // of its logs; empty: none
+	number   int    // generation
+	restarts int    // before it
+	workers  []*worker
+	exits    chan *worker // workers that have ended
+	accused  chan *worker // workers that have reported an error, and one that the watch has found at fault
 
 	telling  sync.WaitGroup   // the goroutines of tell
 	unwatch  func()           // ends the watch: what workers do from now on is asked of them
@@ -37,7 +38,7 @@ type attempt struct {
 
 // startAttempt starts all workers. If one does not start, the others are ended again.
 func (r *run) startAttempt() (*attempt, error) {
-	a := &attempt{run: r, number: r.outcome.Attempts, exits: make(chan *worker, r.NProc), accused: make(chan *worker, r.NProc+1)}
+	a := &attempt{run: r, number: r.outcome.Attempts, restarts: r.outcome.Attempts, exits: make(chan *worker, r.NProc), accused: make(chan *worker, r.NProc+1)}
 	if r.LogDir != "" {
 		var err error
 		if a.dir, a.number, err = attemptDir(r.LogDir, r.NProc); err != nil {
@@ -63,6 +64,7 @@ func (r *run) startAttempt() (*attempt, error) {
 		}
 		go a.follow(w)
 	}
+	r.shown.Store(a)
 	r.Logger.Info().Int("nproc", r.NProc).Int("threads", r.threads).Int("generation", a.number).
 		Str("log_dir", a.dir).Msg("workers started")
 	return a, nil

@@ -4,10 +4,12 @@
 // A run is a series of attempts. An attempt starts all workers; when one fails, the others are stopped within two
 // seconds and the next attempt (a new generation, which resumes from the newest checkpoint by itself) starts, as far as
 // the budget of restarts goes. Workers are steered over a pipe (package launch/pipe) and over nothing else: they are deaf
-// to the signals with which schedulers and terminals address whole jobs, and no network port is opened.
+// to the signals with which schedulers and terminals address whole jobs, and no network port is opened but MetricsAddr.
 //
 // A worker that does not run, or does nothing, is a failure too (watch.go): it sends beats from a goroutine of its own, and counts its work. Its
 // stacks, and the others', are filed before it is killed.
+//
+// What a run is doing can be asked: Status, over a Unix socket (AskStatus), and as Prometheus' metrics.
 //
 // No process outlives the agent, however it ends:
 //   - a worker dies with the thread that started it (Pdeathsig), also one that is stopped; that thread lives as long as Run;

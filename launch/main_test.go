@@ -134,6 +134,13 @@ func testCommand(w *pipe.Worker, start pipe.Start, name, rest string) (code int,
 			w.Progress(pipe.Progress{Phase: pipe.PhaseTrain, Step: int64(i)})
 			time.Sleep(200 * time.Millisecond)
 		}
+	case "metrics": // name number name number ...
+		m := pipe.Metrics{}
+		fields := strings.Fields(rest)
+		for i := 0; i+1 < len(fields); i += 2 {
+			m[fields[i]], _ = strconv.ParseFloat(fields[i+1], 64)
+		}
+		w.Metrics(m)
 	case "error":
 		w.Error(pipe.ErrorReport{Message: rest})
 	case "echo": // an error that is another rank's
@@ -216,6 +223,8 @@ type agentConfig struct {
 	Grace         time.Duration
 	Limits        Limits
 	DebugRanks    []int
+	OutputDir     string
+	MetricsAddr   string
 	WithoutHelper bool
 }
 
@@ -223,7 +232,7 @@ func (a agentConfig) config() Config {
 	c := Config{
 		Worker: []string{"/proc/self/exe", "test-worker"}, Helper: []string{"/proc/self/exe", "test-helper"},
 		NProc: a.NProc, ConfigJSON: a.Scripts.json(), LogDir: a.LogDir, RunID: a.RunID, MaxRestarts: a.MaxRestarts,
-		Grace: a.Grace, Limits: a.Limits, DebugRanks: a.DebugRanks, Tee: TeeAll, Logger: zerolog.Nop(),
+		Grace: a.Grace, Limits: a.Limits, DebugRanks: a.DebugRanks, OutputDir: a.OutputDir, MetricsAddr: a.MetricsAddr, Tee: TeeAll, Logger: zerolog.Nop(),
 	}
 	if a.WithoutHelper {
 		c.Helper = nil

@@ -33,6 +33,12 @@ type run struct {
 	stop           os.Signal // the signal that asked for the end of the run; nil: none
 	budget         budget
 	outcome        Outcome
+
+	// For status, which other goroutines ask for.
+	host  string
+	pid   int
+	began time.Time
+	shown atomic.Pointer[attempt] // the newest whose workers have all been started
 }
 
 // Run starts NProc workers on this node, again after failures as far as the budget allows, and waits for their end. What
@@ -75,7 +81,9 @@ func Run(ctx context.Context, c Config) (Outcome, error) {
 		Config: c, argv: worker, threads: threadsPerRank(c), mark: randomHex(markBytes),
 		store: pipe.NewMemStore(), stdout: &screen{w: c.Stdout}, stderr: &screen{w: c.Stderr},
 		budget: budget{maxRestarts: c.MaxRestarts},
+		pid:    os.Getpid(), began: time.Now(),
 	}
+	r.host, _ = os.Hostname()
 	var release func()
 	r.signals, release = notifySignals()
 	defer release()
@@ -95,6 +103,11 @@ func Run(ctx context.Context, c Config) (Outcome, error) {
 		}
 		defer guard.close(r.spawner)
 	}
+	closeWindows, err := r.openWindows()
+	if err != nil {
+		return Outcome{Code: ExitConfig}, err
+	}
+	defer closeWindows()
 	return r.attempts(ctx)
 }
 

@@ -124,6 +124,7 @@ func (r *rankProcess) train(ctx context.Context, stderr io.Writer) (train.Result
 		Nodes: nodes, NodeCount: r.start.NodeCount, Generation: uint64(r.start.Generation), RunID: r.start.RunID, MayWrite: r.mayWrite,
 		Store: r.line.Store(), Host: r.start.Host, Train: data.train, PlansDir: plansDir(shardsDir(c)), Eval: data.eval, Objectives: t.objectives,
 		Log: log, Stop: r.line.Stop(), Beat: r.beat, Activity: &r.activity,
+		Metrics: func(m map[string]float64) { _ = r.line.Metrics(m) },
 	})
 }
 

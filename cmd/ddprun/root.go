@@ -99,7 +99,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 		return fmt.Errorf("%w (ddprun --help lists the flags; keys of train.yaml are set by --set key=value)", err)
 	})
 	o.addFlags(root.Flags())
-	root.AddCommand(newVersion(), newHelper(), newK8s(stdout), newSlurm())
+	root.AddCommand(newStatus(), newVersion(), newHelper(), newK8s(stdout), newSlurm())
 	for _, command := range workerCommands {
 		root.AddCommand(newWorkerCommand(command, &o.worker))
 	}

@@ -24,6 +24,7 @@ type trainOptions struct {
 	maxRestarts int
 	limits      launch.Limits
 	debugRanks  []int
+	metricsAddr string
 	logMaxSize  byteSize
 	logAttempts int
 	printConfig bool
@@ -37,6 +38,7 @@ func (o *trainOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&o.sets, "set", nil, "set a key over the file and variables, as `key=value`; repeatable")
 	flags.StringVar(&o.worker, "worker", "", "`path` of "+workerName+" (default: beside ddprun, then in PATH)")
 	flags.StringVar(&o.logDir, "log-dir", "", "`directory` for the ranks' output (default: logs in output_dir)")
+	flags.StringVar(&o.metricsAddr, "metrics-addr", "", "serve metrics for Prometheus at `host:port`/metrics (default: nowhere); whoever reaches the port can read them")
 	o.logMaxSize = defaultLogMaxSize
 	flags.Var(&o.logMaxSize, "log-max-size", "a rank's log begins anew at this `size`, and what it was becomes NAME.1 (0: never)")
 	flags.IntVar(&o.logAttempts, "log-max-attempts", 20, "starts of the ranks whose logs are kept, besides the first that failed (0: all)")
@@ -133,6 +135,7 @@ func train(ctx context.Context, o *trainOptions, path string) error {
 		MaxRestarts:    o.maxRestarts,
 		Limits:         o.limits,
 		DebugRanks:     o.debugRanks,
+		MetricsAddr:    o.metricsAddr,
 		LogMaxSize:     int64(o.logMaxSize),
 		LogMaxAttempts: o.logAttempts,
 		Tee:            launch.Tee(o.tee),

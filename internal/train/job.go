@@ -38,6 +38,8 @@ type Job struct {
 	MayWrite func() error
 	// Beat tells the launcher that this rank is alive: what it does, the steps done, and the step of the last complete checkpoint.
 	Beat func(phase Phase, step, checkpoint int64)
+	// Metrics, if not nil, is told on rank 0 what metrics.jsonl gets of numbers, and total_steps.
+	Metrics func(map[string]float64)
 	// Activity, if not nil, is kept up to date with what this rank does in between.
 	Activity *Activity
 }
@@ -59,6 +61,25 @@ func (job *Job) mayWrite() error {
 		return nil
 	}
 	return mark(ErrPeer, job.MayWrite())
+}
+
+// tell passes the numbers of an entry on to who wants to know them.
+func (job *Job) tell(entry map[string]any) {
+	if job.Metrics == nil {
+		return
+	}
+	numbers := map[string]float64{}
+	for name, v := range entry {
+		switch v := v.(type) {
+		case float64:
+			numbers[name] = v
+		case int64:
+			numbers[name] = float64(v)
+		case int:
+			numbers[name] = float64(v)
+		}
+	}
+	job.Metrics(numbers)
 }
 
 // EvalSet is held-out text. Name is empty for the only one.

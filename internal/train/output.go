@@ -64,6 +64,7 @@ func openOutput(ctx context.Context, r *rank, p *plan, start beginning) (*output
 	if r.job.World > 1 {
 		out.slow = newStragglers(lanesOfRanks(p.lanes, r.job.World), r.job.rankName, r.job.Log)
 	}
+	r.job.tell(map[string]any{"step": start.step, "epoch": p.epochs(start.step), "total_steps": p.total})
 	out.saver = newSaver(ctx, r, p, start.step)
 	for _, s := range r.job.Train.Streams() {
 		if len(r.job.Config.Data) > 1 || s.Samples != s.Epoch {
@@ -228,6 +229,7 @@ func (o *output) record(entry map[string]any) error {
 			entry[key] = nil // JSON has no such numbers
 		}
 	}
+	o.r.job.tell(entry)
 	o.history = append(o.history, entry)
 	return mark(ErrPermanent, o.metrics.write(entry))
 }

@@ -118,6 +118,8 @@ func (o *output) compareRanks(steps int64, sums []float64, entry map[string]any)
 	}
 	if o.slow.slow >= 0 {
 		entry["slow_rank"] = o.slow.slow
+	} else {
+		o.r.job.tell(map[string]any{"slow_rank": -1})
 	}
 }
 

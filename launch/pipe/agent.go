@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,9 @@ const agentWriteTimeout = 10 * time.Second
 // maxWaiting bounds the requests of one worker that wait for a key at the same time.
 const maxWaiting = 1024
 
+// maxMetrics bounds the metrics that are kept of one worker.
+const maxMetrics = 1000
+
 // Report is what a worker has said so far.
 type Report struct {
 	Hello    *Hello
@@ -26,6 +30,7 @@ type Report struct {
 	Beat     time.Time    // when the newest message arrived, with a monotonic reading; zero before the first
 	Moved    time.Time    // when the newest sign of progress did: a Progress, or a Beat that counts more
 	Latest   Beat         // the newest; zero before the first
+	Metrics  Metrics      // of each name the newest; not to be changed
 	Error    *ErrorReport // the first; later ones are echoes
 	ErrorAt  time.Time    // when Error arrived
 	Done     *Done
@@ -203,6 +208,15 @@ func (a *Agent) note(m message) {
 			r.Moved = r.Beat
 		}
 		r.Latest = *m.Beat
+	case m.Metrics != nil:
+		all := maps.Clone(r.Metrics) // who has a Report has the map that was
+		if all == nil {
+			all = Metrics{}
+		}
+		maps.Copy(all, m.Metrics)
+		if len(all) <= maxMetrics {
+			r.Metrics = all
+		}
 	case m.Stacks != nil:
 		for _, answer := range a.tracing {
 			answer <- m.Stacks.Text // has room for one

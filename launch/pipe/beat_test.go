@@ -2,6 +2,8 @@ package pipe
 
 import (
 	"context"
+	"maps"
+	"math"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -72,5 +74,16 @@ func TestStacksOfAWorkerThatDoesNotRead(t *testing.T) {
 	defer cancel()
 	if text, err := agent.Stacks(ctx); err == nil {
 		t.Errorf("nobody answers %q", text)
+	}
+}
+
+func TestMetricsAreKeptByName(t *testing.T) {
+	agent, worker := connect(t, Start{WorldSize: 1}, NewMemStore())
+	worker.Metrics(Metrics{"step": 1, "loss": 3.5, "eval_loss": math.NaN(), "grad_norm": math.Inf(1)})
+	first := awaitReport(t, agent, func(r Report) bool { return len(r.Metrics) > 0 }).Metrics
+	worker.Metrics(Metrics{"step": 2, "eval_loss": 4})
+	second := awaitReport(t, agent, func(r Report) bool { return r.Metrics["step"] == 2 }).Metrics
+	if !maps.Equal(first, Metrics{"step": 1, "loss": 3.5}) || !maps.Equal(second, Metrics{"step": 2, "loss": 3.5, "eval_loss": 4}) {
+		t.Errorf("%v, then %v", first, second)
 	}
 }

@@ -120,6 +120,9 @@ type Activity struct {
 	Done    uint64 `json:"done,omitempty"`    // counts pieces of work; a larger number is progress, as a Progress is
 }
 
+// Metrics are numbers of the training by their names in metrics.jsonl, and total_steps. Rank 0 tells them.
+type Metrics map[string]float64
+
 // ErrorReport is a worker's own account of its failure, sent just before it exits.
 type ErrorReport struct {
 	Message string    `json:"message"`
@@ -155,6 +158,7 @@ type message struct {
 	Progress *Progress    `json:"progress,omitempty"`
 	Beat     *Beat        `json:"beat,omitempty"`
 	Stacks   *stacks      `json:"stacks,omitempty"`
+	Metrics  Metrics      `json:"metrics,omitempty"`
 	Error    *ErrorReport `json:"error,omitempty"`
 	Done     *Done        `json:"done,omitempty"`
 	Request  *request     `json:"request,omitempty"`

@@ -3,6 +3,7 @@ package pipe
 import (
 	"context"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"sync"
@@ -93,6 +94,17 @@ func (w *Worker) Progress(p Progress) error {
 	w.progress, w.moved = p, time.Now()
 	w.mu.Unlock()
 	return w.line.send(message{Progress: &p})
+}
+
+// Metrics tells numbers of the training. Those that are not finite are left out.
+func (w *Worker) Metrics(m Metrics) error {
+	finite := Metrics{}
+	for name, x := range m {
+		if !math.IsNaN(x) && !math.IsInf(x, 0) {
+			finite[name] = x
+		}
+	}
+	return w.line.send(message{Metrics: finite})
 }
 
 // Error reports the worker's own account of its failure. An empty phase is filled in, with the step, from the newest
