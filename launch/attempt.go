@@ -84,9 +84,7 @@ func (a *attempt) startMessage(rank int) pipe.Start {
 // outlet says where the output of a rank goes.
 func (a *attempt) outlet(rank int) outlet {
 	out := outlet{dir: a.rankDir(rank), maxLog: a.run.LogMaxSize, log: a.run.Logger.With().Int("rank", rank).Logger()}
-	if a.run.shows(rank) {
-		out.stdout, out.stderr = a.run.stdout, a.run.stderr
-	}
+	out.stdout, out.stderr = a.run.screens(rank, a.run.stdout, a.run.stderr)
 	return out
 }
 

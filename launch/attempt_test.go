@@ -58,3 +58,12 @@ func TestRunsStoreJoinsTheRanksOfOneAttempt(t *testing.T) {
 		t.Fatalf("%+v", outcome)
 	}
 }
+
+func TestTeeOfOneOutput(t *testing.T) {
+	for tee, want := range map[Tee][2]string{TeeStdout: {"[rank 0] out\n", ""}, TeeStderr: {"", "[rank 0] err\n"}} {
+		_, out, errOut := runScripts(t, agentConfig{Scripts: scripts{{`print out; raw "err\n"; done`}}, NProc: 1}, func(c *Config) { c.Tee = tee })
+		if got := [2]string{out, errOut}; got != want {
+			t.Errorf("tee %q shows %q", tee, got)
+		}
+	}
+}

@@ -32,6 +32,9 @@ const (
 	TeeNone  Tee = "none"
 	TeeRank0 Tee = "rank0"
 	TeeAll   Tee = "all"
+
+	TeeStdout Tee = "stdout" // of all ranks, as torchrun's 1
+	TeeStderr Tee = "stderr" // of all ranks, as torchrun's 2
 )
 
 // Config says what Run runs.
@@ -90,9 +93,9 @@ func (c Config) withDefaults() (Config, error) {
 	switch c.Tee {
 	case "":
 		c.Tee = TeeRank0
-	case TeeNone, TeeRank0, TeeAll:
+	case TeeNone, TeeRank0, TeeAll, TeeStdout, TeeStderr:
 	default:
-		return c, fmt.Errorf("launch: tee is %q; it must be %s, %s or %s", c.Tee, TeeNone, TeeRank0, TeeAll)
+		return c, fmt.Errorf("launch: tee is %q; it must be %s, %s, %s, %s or %s", c.Tee, TeeNone, TeeRank0, TeeAll, TeeStdout, TeeStderr)
 	}
 	if len(c.ConfigJSON) == 0 {
 		c.ConfigJSON = []byte("null")
@@ -118,9 +121,22 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// shows says whether the output of a rank is shown.
+// shows says whether all output of a rank is shown.
 func (c Config) shows(rank int) bool {
 	return c.Tee == TeeAll || c.Tee == TeeRank0 && rank == 0
+}
+
+// screens are where the two outputs of a rank are shown, of those given; nil: nowhere.
+func (c Config) screens(rank int, stdout, stderr *screen) (*screen, *screen) {
+	switch {
+	case c.shows(rank):
+		return stdout, stderr
+	case c.Tee == TeeStdout:
+		return stdout, nil
+	case c.Tee == TeeStderr:
+		return nil, stderr
+	}
+	return nil, nil
 }
 
 // randomHex returns n random bytes in hexadecimal.

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -45,5 +46,19 @@ func TestNProcOutOfRange(t *testing.T) {
 		if n, err := parseNProc(text, "cpu"); err == nil || !strings.Contains(err.Error(), "--nproc") {
 			t.Errorf("--nproc %q: got %d, %v", text, n, err)
 		}
+	}
+}
+
+func TestNProcByTorchrunsWords(t *testing.T) {
+	t.Setenv("CUDA_VISIBLE_DEVICES", "0,1")
+	if n, err := parseNProc("gpu", "auto"); n != 2 || err != nil {
+		t.Errorf("gpu: %d %v", n, err)
+	}
+	t.Setenv("CUDA_VISIBLE_DEVICES", "")
+	if n, err := parseNProc("gpu", "auto"); err == nil {
+		t.Errorf("gpu without any: %d", n)
+	}
+	if n, err := parseNProc("cpu", "cpu"); n != runtime.GOMAXPROCS(0) || err != nil {
+		t.Errorf("cpu: %d %v", n, err)
 	}
 }

@@ -21,6 +21,7 @@ type trainOptions struct {
 	logDir      string
 	logFormat   string
 	tee         string
+	redirects   string
 	maxRestarts int
 	limits      launch.Limits
 	debugRanks  []int
@@ -43,7 +44,7 @@ func (o *trainOptions) addFlags(flags *pflag.FlagSet) {
 	flags.Var(&o.logMaxSize, "log-max-size", "a rank's log begins anew at this `size`, and what it was becomes NAME.1 (0: never)")
 	flags.IntVar(&o.logAttempts, "log-max-attempts", 20, "starts of the ranks whose logs are kept, besides the first that failed (0: all)")
 	flags.StringVar(&o.logFormat, "log-format", "console", "ddprun's own log on standard error: console or json")
-	flags.StringVar(&o.tee, "tee", string(launch.TeeRank0), "whose output is shown besides being filed: rank0, all or none")
+	o.addTee(flags)
 	flags.IntVar(&o.maxRestarts, "max-restarts", 0, "times to start the ranks again after a failure, from the newest checkpoint")
 	o.addLimits(flags)
 	flags.IntSliceVar(&o.debugRanks, "debug-rank", nil, "this `rank` waits at its start until a debugger is attached (gdb -p PID, dlv attach PID; its stderr says which), and "+
@@ -54,10 +55,8 @@ func (o *trainOptions) addFlags(flags *pflag.FlagSet) {
 
 // check refuses flags that launch.Run would, before anything is done for it.
 func (o *trainOptions) check() error {
-	switch launch.Tee(o.tee) {
-	case launch.TeeRank0, launch.TeeAll, launch.TeeNone:
-	default:
-		return fmt.Errorf("--tee: want rank0, all or none, got %q", o.tee)
+	if err := o.settleTee(); err != nil {
+		return err
 	}
 	if o.maxRestarts < 0 {
 		return fmt.Errorf("--max-restarts: must be at least 0, got %d", o.maxRestarts)
