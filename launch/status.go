@@ -2,6 +2,7 @@ package launch
 
 import (
 	"math"
+	"path/filepath"
 	"time"
 
 	"github.com/ddprun/ddprun/launch/pipe"
@@ -84,7 +85,11 @@ func (s Status) Checkpoint() int64 {
 
 // status is what this node's agent knows.
 func (r *run) status() Status {
-	s := Status{RunID: r.RunID, OutputDir: r.OutputDir, Host: r.host, PID: r.pid, Began: r.began, Seconds: time.Since(r.began).Seconds(), Generation: -1}
+	out := r.OutputDir
+	if path, err := filepath.Abs(out); err == nil && out != "" {
+		out = path
+	}
+	s := Status{RunID: r.RunID, OutputDir: out, Host: r.host, PID: r.pid, Began: r.began, Seconds: time.Since(r.began).Seconds(), Generation: -1}
 	a := r.shown.Load()
 	if a == nil {
 		return s

@@ -20,6 +20,7 @@ const (
 	maxSocketPath = 100             // bytes; the kernel takes 107
 	askWithin     = 3 * time.Second // an agent that does not answer is stopped
 	maxStatus     = 64 << 20        // bytes of an answer
+	newSocket     = 10 * time.Second
 )
 
 // statusServer answers whoever of this user connects to its socket with a view of the run, as JSON.
@@ -36,9 +37,7 @@ func serveStatus(outputDir, runID string, view func() any) (*statusServer, error
 		return nil, fmt.Errorf("launch: status socket: %w", err)
 	}
 	name := socketName(outputDir, runID)
-	for _, path := range sockets(dir, name) {
-		askSocket(path) // removes one that is stale
-	}
+	sweepSockets(dir)
 	path := filepath.Join(dir, fmt.Sprintf("%s-%d-%s.sock", name, os.Getpid(), randomHex(2)))
 	listener, err := net.Listen("unix", path)
 	if err != nil {
@@ -99,12 +98,25 @@ func AskStatus(outputDir string) []Status {
 	return all
 }
 
-// askSocket returns what the agent behind a socket says. A socket without an agent is removed.
+// sweepSockets removes the sockets of agents that were killed. One that is new may be about to be served.
+func sweepSockets(dir string) {
+	for _, path := range sockets(dir, "") {
+		info, err := os.Lstat(path)
+		if err != nil || time.Since(info.ModTime()) < newSocket {
+			continue
+		}
+		conn, err := net.DialTimeout("unix", path, 100*time.Millisecond)
+		if err == nil {
+			conn.Close()
+		} else if errors.Is(err, syscall.ECONNREFUSED) {
+			os.Remove(path)
+		}
+	}
+}
+
+// askSocket returns what the agent behind a socket says.
 func askSocket(path string) ([]byte, error) {
 	conn, err := net.DialTimeout("unix", path, askWithin)
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		os.Remove(path)
-	}
 	if err != nil {
 		return nil, err
 	}

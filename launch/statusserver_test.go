@@ -72,6 +72,10 @@ func TestStaleSocketsGo(t *testing.T) {
 	}
 	listener.(*net.UnixListener).SetUnlinkOnClose(false) // as a killed agent leaves it
 	listener.Close()
+	fresh := filepath.Join(dir, "0000-1-00.sock")
+	os.WriteFile(fresh, nil, 0o600)
+	long := time.Now().Add(-time.Hour)
+	os.Chtimes(stale, long, long)
 	s, err := serveStatus(out, "r", func() any { return Status{} })
 	if err != nil {
 		t.Fatal(err)
@@ -79,6 +83,9 @@ func TestStaleSocketsGo(t *testing.T) {
 	defer s.close()
 	if _, err := os.Stat(stale); !os.IsNotExist(err) {
 		t.Errorf("the stale socket is there: %v", err)
+	}
+	if _, err := os.Stat(fresh); err != nil {
+		t.Errorf("one that may be about to be served is gone: %v", err)
 	}
 	second, err := serveStatus(out, "r", func() any { return Status{} })
 	if err != nil {

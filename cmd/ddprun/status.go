@@ -86,7 +86,7 @@ func printStatus(w io.Writer, s launch.Status) {
 		fmt.Fprintln(w, "no workers yet")
 		return
 	}
-	fmt.Fprintf(w, "generation %d, %d ranks on %d nodes, started again %d times\n", s.Generation, s.World, len(s.Nodes), s.Restarts)
+	fmt.Fprintf(w, "generation %d, %s on %s, started again %s\n", s.Generation, count(s.World, "rank"), count(len(s.Nodes), "node"), count(s.Restarts, "time"))
 	fmt.Fprintln(w, progressLine(s))
 	if slow := s.Slow(); slow >= 0 {
 		fmt.Fprintf(w, "slow: rank %d%s\n", slow, hostOf(s, slow))
@@ -105,6 +105,13 @@ func printStatus(w io.Writer, s launch.Status) {
 		fmt.Fprintf(table, "%d\t%s\t%d\t%s\t%d\t%s\t%s\t%s\n", r.Rank, r.Host, r.PID, phase(r), r.Step, since(r.BeatSeconds), since(r.MovedSeconds), r.Doing)
 	}
 	table.Flush()
+}
+
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprint(n, " ", what)
 }
 
 // progressLine says how far the training is, as far as that is known here.

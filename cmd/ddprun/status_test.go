@@ -23,7 +23,7 @@ func TestPrintStatus(t *testing.T) {
 	})
 	want := `run ddprun-1 (agent 7 on a), up 3m20s
 output_dir /out
-generation 2, 3 ranks on 2 nodes, started again 1 times
+generation 2, 3 ranks on 2 nodes, started again 1 time
 step 120 of 500, epoch 1.50, loss 3.2500, 5120 tokens/s, newest checkpoint at 100
 slow: rank 1 (a)
 

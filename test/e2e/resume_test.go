@@ -144,6 +144,22 @@ func TestRestartedByTheAgent(t *testing.T) {
 	c.same()
 }
 
+// A rank that is stopped (SIGSTOP) is noticed though its process is there, and all start again.
+func TestAStoppedRankIsStartedAgain(t *testing.T) {
+	t.Parallel()
+	c := newComeback(t, 6, 2, nil)
+	p := c.command("--max-restarts", "1")
+	rank := c.rand.IntN(c.ranks)
+	if !c.reached(p, 20+c.rand.Int64N(50)) {
+		t.Fatal("it has ended")
+	}
+	if err := syscall.Kill(p.worker(rank), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	p.wait().want(t, 0, fmt.Sprintf("rank %d (", rank), "it was stopped by a signal", "starting the workers again")
+	c.same()
+}
+
 // A signal stops the run with a checkpoint of the step that it has come to, exit code 75; the same command goes on.
 func TestStoppedWithACheckpoint(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGUSR1} {
