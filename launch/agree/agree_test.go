@@ -124,4 +124,17 @@ func (s *sim) judge() {
 	if len(s.codes) != 1 {
 		s.violate("agents have exited with different codes: %v", s.codes)
 	}
+	for code := range s.codes {
+		switch last := s.fs.records[len(s.fs.records)-1]; {
+		case code == codeDone && s.fs.newest() != s.total:
+			s.violate("the run is done, but its newest checkpoint is at step %d of %d", s.fs.newest(), s.total)
+		case code == codeNoProgress && last.Barren < maxBarren-1:
+			s.violate("the run is given up after %d failures", last.Barren)
+		case code == codeFailed && s.fs.outcome.Failure == nil:
+			s.violate("the run has failed without a failure")
+		}
+	}
+	if bound := 2*time.Minute + time.Duration(s.total)*350*time.Millisecond; s.endedAt-s.calm > bound {
+		s.violate("the run has taken %v after the last fault, more than %v", s.endedAt-s.calm, bound)
+	}
 }

@@ -1,9 +1,6 @@
 package agree
 
-import (
-	"reflect"
-	"time"
-)
+import "slices"
 
 // follow finds whom to follow: the coordinator of the highest record while it can be heard and leads, so that a generation
 // is followed by the next at once; else the first in order of those who can lead.
@@ -81,34 +78,64 @@ func (m *Machine) selfReport() {
 // speak sends what is to be said.
 func (m *Machine) speak(beat bool) {
 	r := m.report()
-	if h := m.head; h != nil && h != m.self && (beat || h.asked || !reflect.DeepEqual(r, m.last)) {
+	if h := m.head; h != nil && h != m.self && (beat || h.asked || !r.same(&m.last)) {
 		h.asked = false
 		m.last = r
 		m.send(h, Message{Kind: kindReport, Report: &r})
+	}
+	asked := m.asked
+	m.asked = nil
+	for _, p := range asked {
+		if p.asked = false; p.connected && p != m.head {
+			m.send(p, Message{Kind: kindReport, Report: &r})
+		}
+	}
+	answers := m.answers
+	m.answers = nil
+	for _, p := range answers {
+		if p.answer = false; p.connected {
+			m.tell(p, m.word(p))
+		}
+	}
+	if m.lead == nil {
+		return
 	}
 	for _, p := range m.order {
 		if p == m.self || !p.connected {
 			continue
 		}
-		if p.asked {
-			p.asked = false
-			m.send(p, Message{Kind: kindReport, Report: &r})
-		}
-		w := m.word(p)
-		if p.answer || m.lead != nil && (m.lead.concerns(p) && changed(p.told, w) || beat && m.lead.polls(m, p)) {
-			p.answer, p.told, p.toldAt = false, w, m.now
-			if m.lead != nil && w.Left > 0 {
-				m.lead.granted[p.node.ID] = m.now + w.Left
+		if m.lead.concerns(p) {
+			if w := m.word(p); changed(p.told, w) {
+				m.tell(p, w)
 			}
-			m.send(p, Message{Kind: kindWord, Word: &w})
+		} else if beat && m.lead.polls(m, p) {
+			m.tell(p, m.word(p))
 		}
 	}
+}
+
+// tell sends a word.
+func (m *Machine) tell(p *peer, w Word) {
+	p.told, p.toldAt = w, m.now
+	if m.lead != nil && w.Left > 0 {
+		m.lead.granted[p.node.ID] = m.now + w.Left
+	}
+	m.send(p, Message{Kind: kindWord, Word: &w})
 }
 
 // changed says whether what an agent was told is no longer all there is to say.
 func changed(old, w Word) bool {
 	old.Echo, old.Left = w.Echo, w.Left
-	return !reflect.DeepEqual(old, w)
+	return old != w
+}
+
+// same says whether two reports tell the same.
+func (r *Report) same(o *Report) bool {
+	if !slices.Equal(r.LostPaths, o.LostPaths) || !slices.Equal(r.Unreachable, o.Unreachable) {
+		return false
+	}
+	return r.Head == o.Head && r.HeadOK == o.HeadOK && r.Highest == o.Highest && r.Reach == o.Reach && r.Busy == o.Busy && r.Ran == o.Ran &&
+		r.End == o.End && r.Checkpoint == o.Checkpoint && r.Failure == o.Failure && r.Tried == o.Tried && r.Leaving == o.Leaving && r.Gone == o.Gone
 }
 
 // word is what p is to be told.
@@ -150,12 +177,4 @@ func (m *Machine) lost(p *peer) bool {
 		return m.now-p.since > 2*m.c.Beat
 	}
 	return m.now-max(p.heard, p.since) > m.c.Lease
-}
-
-// until is when lost may become true, if nothing is heard.
-func (m *Machine) lostAt(p *peer) time.Duration {
-	if !p.connected {
-		return p.since + 2*m.c.Beat
-	}
-	return max(p.heard, p.since) + m.c.Lease
 }

@@ -24,6 +24,10 @@ func (l *leader) gather(m *Machine) {
 		return
 	}
 	members := l.eligible(m)
+	if !slices.Contains(members, m.self) {
+		l.stepAside(m)
+		return
+	}
 	if !l.startable(m, members) {
 		l.giveUp(m, members)
 		return
@@ -112,7 +116,7 @@ func (l *leader) eligible(m *Machine) []*peer {
 
 // without leaves out agents, as long as enough remain.
 func (l *leader) without(m *Machine, all []*peer, out func(*peer) bool) []*peer {
-	rest := slices.DeleteFunc(slices.Clone(all), func(p *peer) bool { return p != m.self && out(p) })
+	rest := slices.DeleteFunc(slices.Clone(all), out)
 	if len(rest) < m.c.MinNodes {
 		return all
 	}
@@ -184,12 +188,16 @@ func (l *leader) complete(m *Machine, members []*peer) bool {
 	if r == nil || r.Number <= m.base {
 		return false
 	}
+	there := map[*peer]bool{}
+	for _, p := range members {
+		there[p] = true
+	}
 	for _, member := range r.Members {
 		p := m.peers[member.ID]
 		if p != nil && p.report != nil && p.report.Leaving {
 			continue
 		}
-		if !slices.Contains(members, p) && (p == nil || !m.fresh(p) || m.now >= l.leftOut[member.ID]) {
+		if !there[p] && (p == nil || !m.fresh(p) || m.now >= l.leftOut[member.ID]) {
 			return false
 		}
 	}
@@ -223,6 +231,13 @@ func (l *leader) heldUntil(m *Machine) time.Duration {
 		}
 	}
 	return m.heldFrom + max(m.hold, 2*m.c.Lease)
+}
+
+// stepAside lets another one lead, as this agent cannot be a member: its node rank is taken, or it has failed too often.
+func (l *leader) stepAside(m *Machine) {
+	m.unable = m.now + m.c.LastCall + 8*m.c.Lease
+	m.log("info", "this node is not to be in the next generation; another one may lead")
+	m.lead = nil
 }
 
 // yield lets another one lead for a while where too few follow this agent and one of them is connected with more.

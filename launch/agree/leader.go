@@ -27,6 +27,7 @@ type leader struct {
 	// Of the claimed generation.
 	pending     *Record                  // that is being claimed
 	record      *Record                  // claimed; nil: none yet
+	members     map[string]bool          // its members
 	claimed     time.Duration            // when that was known
 	claimedAsks int                      // looks at the records that were asked for before
 	granted     map[string]time.Duration // until when agents may run its workers at the latest
@@ -138,14 +139,14 @@ func (l *leader) word(m *Machine, p *peer, w *Word) {
 			w.Left = m.lease(l)
 		}
 	}
-	if l.record.member(p.node.ID) < 0 {
+	if !l.members[p.node.ID] {
 		w.Left = 0
 	}
 }
 
 // concerns says whether p is to be told of changes at once.
 func (l *leader) concerns(p *peer) bool {
-	return l.telling || l.record != nil && l.record.member(p.node.ID) >= 0
+	return l.telling || l.members[p.node.ID]
 }
 
 // polls says whether p, which does not report, should be asked to.
@@ -244,6 +245,10 @@ func (l *leader) won(m *Machine, r *Record) {
 	}
 	delete(fence, m.c.Self.ID)
 	l.pending, l.record, l.claimed, l.claimedAsks, l.fence, l.ran = nil, r, m.now, m.asks, fence, false
+	l.members = map[string]bool{}
+	for _, member := range r.Members {
+		l.members[member.ID] = true
+	}
 	l.granted, l.losses, l.how, l.reason = map[string]time.Duration{}, nil, "", ""
 	m.look.Highest, m.look.Next, m.seenAt = r, r.Number+1, m.now
 	if l.outcome != nil {
@@ -432,7 +437,7 @@ func (l *leader) invite(m *Machine) {
 	}
 	var comers []string
 	for _, p := range l.eligible(m) {
-		if l.record.member(p.node.ID) >= 0 {
+		if l.members[p.node.ID] {
 			continue
 		}
 		if r := p.report; r.Tried != l.record.Number || len(r.Unreachable) > 0 {

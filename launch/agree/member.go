@@ -165,8 +165,11 @@ func (m *Machine) told(p *peer, w *Word) {
 	} else if leads {
 		p.unable = 0
 	}
-	if leads && p != m.head {
-		p.asked = true
+	if leads && p != m.head && p != m.self && !p.asked {
+		p.asked, m.asked = true, append(m.asked, p)
+	}
+	if w.Highest > m.rumour {
+		m.rumour, m.rumourAsks = w.Highest, m.asks
 	}
 	if leads && (w.Phase == phaseRun || w.Phase == phaseStop) {
 		m.idle = m.now
@@ -258,15 +261,10 @@ func (m *Machine) tooLong() {
 func (m *Machine) report() Report {
 	r := Report{
 		Highest: m.highest(), Busy: m.workers.number, Ran: m.workers.ran, End: m.workers.end, Checkpoint: m.workers.checkpoint,
-		Failure: m.workers.failure, LostPaths: m.workers.lostPaths, Tried: m.tried, Unreachable: m.missing,
+		Failure: m.workers.failure, LostPaths: m.workers.lostPaths, Tried: m.tried, Unreachable: m.missing, Reach: m.reach,
 	}
 	if m.head != nil {
 		r.Head, r.HeadOK = m.head.node.ID, m.head == m.self || m.leads(m.head)
-	}
-	for _, p := range m.order {
-		if p.connected {
-			r.Reach++
-		}
 	}
 	if m.leaving != nil {
 		r.Leaving, r.LeaveCode, r.Reason = true, m.leaving.Code, m.leaving.Reason

@@ -59,17 +59,18 @@ func (l *leader) stillThere(m *Machine, r, last *Record) []string {
 
 // choose takes at most MaxNodes: this agent, then members of the last generation, then in order.
 func (l *leader) choose(m *Machine, eligible []*peer) []*peer {
-	class := func(p *peer) int {
+	class := map[*peer]int{}
+	for _, p := range eligible {
 		switch {
 		case p == m.self:
-			return 0
 		case m.look.Highest != nil && m.look.Highest.member(p.node.ID) >= 0:
-			return 1
+			class[p] = 1
+		default:
+			class[p] = 2
 		}
-		return 2
 	}
 	chosen := slices.Clone(eligible)
-	slices.SortStableFunc(chosen, func(a, b *peer) int { return cmp.Compare(class(a), class(b)) })
+	slices.SortStableFunc(chosen, func(a, b *peer) int { return cmp.Compare(class[a], class[b]) })
 	return chosen[:min(len(chosen), m.c.MaxNodes)]
 }
 

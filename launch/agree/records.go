@@ -99,10 +99,8 @@ func (m *Machine) wantsLook() bool {
 	if !m.looked {
 		return true
 	}
-	for _, p := range m.peers {
-		if p.connected && p.word != nil && p.word.Highest > m.highest() && m.now-p.wordAt <= m.c.Lease {
-			return true
-		}
+	if m.rumour > m.highest() && (m.lookAsk <= m.rumourAsks || m.now-m.askedAt >= m.c.Beat) {
+		return true
 	}
 	if m.lead != nil {
 		return m.lead.wantsLook(m)

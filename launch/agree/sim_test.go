@@ -28,7 +28,8 @@ type sim struct {
 	calm    time.Duration  // when the faults end
 	wire    bool           // messages pass through JSON
 	weak    weakness
-	naive   bool // readers count every checkpoint
+	weights []float64 // of the kinds of faults
+	naive   bool      // readers count every checkpoint
 	verbose bool
 
 	history  []string // what happened last
@@ -53,21 +54,22 @@ type host struct {
 
 // process is the life of an agent.
 type process struct {
-	sim     *sim
-	host    *host
-	node    Node
-	m       *Machine
-	alive   bool
-	stopped bool
-	inbox   []Input
-	offset  time.Duration
-	drift   float64
-	told    map[string]bool // whom the mesh has reported as connected
-	tick    uint64          // of the pending tick
-	jobs    []*job
-	leaves  bool
-	killed  bool
-	born    time.Duration
+	sim       *sim
+	host      *host
+	node      Node
+	m         *Machine
+	alive     bool
+	stopped   bool
+	continued time.Duration
+	inbox     []Input
+	offset    time.Duration
+	drift     float64
+	told      map[string]bool // whom the mesh has reported as connected
+	tick      uint64          // of the pending tick
+	jobs      []*job
+	leaves    bool
+	killed    bool
+	born      time.Duration
 }
 
 type event struct {
@@ -314,7 +316,7 @@ func (s *sim) stop(p *process, d time.Duration) {
 			return
 		}
 		s.note("continue %s", p.node.ID)
-		p.stopped = false
+		p.stopped, p.continued = false, s.now
 		inbox := p.inbox
 		p.inbox = nil
 		if s.chance(0.5) {

@@ -173,15 +173,16 @@ func (s *sim) saved(n int) int64 {
 	return newest
 }
 
-// fail lets workers fail. echo: because of another's failure.
-func (j *job) fail(echo int, message string) {
+// fail lets workers fail.
+func (j *job) fail(f Failure) {
 	if j.dead || j.failed || j.echoed {
 		return
 	}
-	j.failed, j.echoed = echo < 2, echo == 2
+	j.failed, j.echoed = f.Echo < 2, f.Echo == 2
 	s := j.p.sim
-	s.note("workers of generation %d at %s fail: %s", j.record.Number, j.p.node.ID, message)
-	j.p.give(WorkersFailed{Number: j.record.Number, Failure: Failure{Node: j.p.node.ID, Echo: echo, ExitCode: 1, Message: message}})
+	s.note("workers of generation %d at %s fail: %s", j.record.Number, j.p.node.ID, f.Message)
+	f.Node = j.p.node.ID
+	j.p.give(WorkersFailed{Number: j.record.Number, Failure: f})
 	s.after(s.between(time.Millisecond, time.Second), func() { j.end(Failed) })
 }
 
@@ -198,7 +199,7 @@ func (w *world) tend() {
 		w.over = true
 		for _, member := range w.record.Members {
 			if j := w.jobs[member.ID]; j != nil && !j.dead && j.how != StopNow {
-				w.s.after(w.s.between(time.Millisecond, 500*time.Millisecond), func() { j.fail(2, "connection closed by peer") })
+				w.s.after(w.s.between(time.Millisecond, 500*time.Millisecond), func() { j.fail(Failure{Echo: 2, ExitCode: 1, Message: "connection closed by peer"}) })
 			}
 		}
 		return
@@ -284,7 +285,7 @@ func (w *world) stuck() {
 func (w *world) save() {
 	s, first := w.s, w.jobs[w.record.Members[0].ID]
 	if s.fs.highest() > w.record.Number {
-		first.fail(2, "a later generation was claimed")
+		first.fail(Failure{Echo: 2, ExitCode: 1, Message: "a later generation was claimed"})
 		return
 	}
 	w.saving = true
@@ -374,6 +375,9 @@ func (s *sim) claimed(p *process, r Record) {
 		if w != nil && w.jobs[member.ID] != nil && w.jobs[member.ID].failed && r.Restarts == last.Restarts {
 			s.violate("generation %d forgets the failure of %s in generation %d", r.Number, member.ID, last.Number)
 		}
+	}
+	if s.worlds[last.Number] == nil && (r.Restarts > last.Restarts || r.Barren > last.Barren) {
+		s.violate("generation %d counts a failure of generation %d, which has not run", r.Number, last.Number)
 	}
 	if r.Restarts > last.Restarts+1 || r.Barren > last.Barren+1 {
 		s.violate("generation %d counts too much: %s", r.Number, fmt.Sprint(r.Restarts, last.Restarts, r.Barren, last.Barren))

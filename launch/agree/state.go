@@ -10,13 +10,18 @@ import (
 // Machine is the state of one agent. It is not safe for concurrent use, and what it returns and is given it may keep: records,
 // failures and outcomes are never changed.
 type Machine struct {
-	c     Config
-	self  *peer // as the others are: its own reports are given to its own leader
-	peers map[string]*peer
-	order []*peer // in the order in which they would lead
-	now   time.Duration
-	out   []Output
-	seq   uint64
+	c          Config
+	self       *peer // as the others are: its own reports are given to its own leader
+	peers      map[string]*peer
+	order      []*peer // in the order in which they would lead
+	reach      int     // how many are connected, this one included
+	answers    []*peer // who have reported to this agent
+	asked      []*peer // who would like a report
+	rumour     int     // the highest record that anybody has read
+	rumourAsks int     // looks that were asked for before it was heard of
+	now        time.Duration
+	out        []Output
+	seq        uint64
 
 	nextBeat   time.Duration
 	graceUntil time.Duration // nobody is lost by silence before, since this process itself was silent
@@ -43,7 +48,6 @@ type Machine struct {
 	tried   int // the generation whose paths were tried, -1: none
 	trying  int // ... are being tried
 	missing []string
-	probing bool
 	leaving *Leave
 	killed  *Kill
 	joined  bool          // it has been a member
@@ -109,7 +113,7 @@ func New(c Config, now time.Duration) *Machine {
 	c.Lease = cmp.Or(c.Lease, DefaultLease)
 	c.ConfirmTimeout = cmp.Or(c.ConfirmTimeout, DefaultConfirmTimeout)
 	m := &Machine{
-		c: c, now: now, started: now, nextBeat: now, base: -1, baseEnd: -1, tried: -1, trying: -1, idle: now,
+		c: c, now: now, started: now, nextBeat: now, base: -1, baseEnd: -1, tried: -1, trying: -1, idle: now, reach: 1, rumour: -1,
 		workers: workers{number: -1, ran: -1}, grant: grant{number: -1},
 		peers: map[string]*peer{}, logs: map[string]time.Duration{},
 	}
@@ -165,6 +169,7 @@ func (m *Machine) take(in Input) {
 	case Disconnected:
 		if p := m.peers[in.ID]; p != nil && p != m.self && p.connected {
 			p.connected, p.since = false, m.now
+			m.reach--
 		}
 	case Heard:
 		m.hear(in.From, in.Message)
@@ -244,6 +249,7 @@ func (m *Machine) connected(n Node) {
 	}
 	if !p.connected {
 		p.connected, p.since = true, m.now
+		m.reach++
 	}
 	if p.node != n {
 		p.node = n
@@ -260,7 +266,9 @@ func (m *Machine) hear(from string, message Message) {
 	case message.Kind == kindReport && message.Report != nil && message.Seq > p.reportSeq:
 		p.reportSeq, p.sent = message.Seq, message.Sent
 		m.reported(p, message.Report)
-		p.answer = p.answer || message.Report.Head == m.c.Self.ID
+		if message.Report.Head == m.c.Self.ID && !p.answer {
+			p.answer, m.answers = true, append(m.answers, p)
+		}
 	case message.Kind == kindWord && message.Word != nil && message.Seq > p.wordSeq:
 		p.wordSeq = message.Seq
 		m.told(p, message.Word)
@@ -270,6 +278,9 @@ func (m *Machine) hear(from string, message Message) {
 // reported notes the report of an agent.
 func (m *Machine) reported(p *peer, r *Report) {
 	p.report, p.heard = r, m.now
+	if r.Highest > m.rumour {
+		m.rumour, m.rumourAsks = r.Highest, m.asks
+	}
 	if r.Failure != nil && p.failedIn != r.Ran {
 		p.failed, p.failedIn = m.now, r.Ran
 	}
