@@ -64,7 +64,7 @@ func (l *leader) judgement(m *Machine, r *Record) *verdict {
 		}
 	}
 	m.newest = max(m.newest, newest)
-	if l.record == r && l.ran {
+	if l.owns(r) && l.ran {
 		v.ran = true
 	}
 	if !v.ran {
@@ -88,6 +88,9 @@ func (l *leader) judgement(m *Machine, r *Record) *verdict {
 	l.afterLoss(m, r, v)
 	return v
 }
+
+// owns says whether this agent has coordinated r.
+func (l *leader) owns(r *Record) bool { return l.record != nil && l.record.Number == r.Number }
 
 // precedes says whether p's failure is nearer to the cause than other's.
 func (p *peer) precedes(other *peer) bool {
@@ -136,6 +139,9 @@ func (l *leader) afterLoss(m *Machine, r *Record, v *verdict) {
 		}
 	}
 	if !v.failed {
+		if l.owns(r) && l.unasked {
+			v.outcome = m.outcome(codeComeAgain, "the workers have stopped by themselves")
+		}
 		return
 	}
 	if v.barren++; v.barren >= maxBarren && !l.anyLeaves(m) {

@@ -56,6 +56,12 @@ func (l *leader) conclude(m *Machine, r *Record) {
 	l.judged, l.judgedAt = r.Number, m.now
 	l.verdict = l.judgement(m, r)
 	v := l.verdict
+	switch {
+	case v.failure != nil:
+		l.failed = &FailedGeneration{r.Number, *v.failure}
+	case v.failed:
+		l.failed = &FailedGeneration{r.Number, Failure{Rank: -1, Echo: 1, ExitCode: -1, Message: v.cause}}
+	}
 	if v.outcome != nil {
 		l.finish(m, v.outcome, true)
 		return

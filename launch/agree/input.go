@@ -25,3 +25,4 @@ func (Lease) output()        {}
 func (WriteOutcome) output() {}
 func (Exit) output()         {}
 func (Log) output()          {}
+func (FirstFailure) output() {}

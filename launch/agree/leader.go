@@ -21,6 +21,7 @@ type leader struct {
 	verdict  *verdict                 // on the highest generation
 	judged   int                      // its number
 	judgedAt time.Duration
+	failed   *FailedGeneration
 	dismiss  bool // who wants to leave may go
 	waiting  string
 
@@ -35,6 +36,7 @@ type leader struct {
 	ran         bool
 	how         StopHow // how it is ended
 	reason      string
+	unasked     bool          // workers have stopped with a checkpoint though nobody had asked
 	losses      []Node        // members that were lost
 	comers      time.Duration // when the last newcomer came
 
@@ -117,7 +119,7 @@ func (l *leader) step(m *Machine) {
 // word completes what p is to be told.
 func (l *leader) word(m *Machine, p *peer, w *Word) {
 	w.Able = m.able()
-	w.Dismiss = l.dismiss
+	w.Dismiss, w.Failed = l.dismiss, l.failed
 	if l.telling {
 		w.End = l.outcome
 	}
@@ -249,7 +251,7 @@ func (l *leader) won(m *Machine, r *Record) {
 	for _, member := range r.Members {
 		l.members[member.ID] = true
 	}
-	l.granted, l.losses, l.how, l.reason = map[string]time.Duration{}, nil, "", ""
+	l.granted, l.losses, l.how, l.reason, l.unasked = map[string]time.Duration{}, nil, "", "", false
 	m.look.Highest, m.look.Next, m.seenAt = r, r.Number+1, m.now
 	if l.outcome != nil {
 		l.outcome.Generation = r.Number
@@ -386,6 +388,9 @@ func (l *leader) run(m *Machine) {
 			l.stop(m, StopNow, fmt.Sprintf("rank %d on %s has failed: %s", r.Failure.Rank, member.Host, r.Failure.Message))
 		case r != nil && r.Ran == n && r.Busy < 0 && r.End == Finished:
 			finished++
+		case r != nil && r.Ran == n && r.Busy < 0 && r.End == Stopped:
+			l.unasked = true
+			l.stop(m, StopCheckpoint, "the workers on "+m.name(member.ID)+" have stopped by themselves")
 		case r != nil && r.Ran == n && r.Busy < 0:
 			l.stop(m, StopNow, "the workers on "+m.name(member.ID)+" have ended")
 		case m.lost(p):

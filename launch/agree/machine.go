@@ -139,6 +139,11 @@ type (
 	}
 	// WriteOutcome asks for outcome.json to be written: OutcomeWritten follows.
 	WriteOutcome struct{ Outcome Outcome }
+	// FirstFailure tells, on every member, which failure has ended a generation, before the next one or Exit. Its Rank is -1 where a node was lost.
+	FirstFailure struct {
+		Number  int
+		Failure Failure
+	}
 	// Exit ends this agent. It is the last output; what was to be sent before it should still be sent.
 	Exit struct{ Outcome Outcome }
 	// Log is for people.

@@ -58,7 +58,7 @@ func (a *alone) give(in Input) {
 				queue = append(queue, OutcomeWritten{})
 			case Exit:
 				a.exit = &o.Outcome
-			case Log:
+			case Log, FirstFailure:
 			default:
 				a.t.Errorf("output %T", o)
 			}

@@ -188,6 +188,10 @@ func (m *Machine) told(p *peer, w *Word) {
 			}
 		}
 	}
+	if f := w.Failed; f != nil && f.Number > m.failed && f.Number <= m.workers.ran && (p == m.head || p == m.self) {
+		m.failed = f.Number
+		m.output(FirstFailure{f.Number, f.Failure})
+	}
 	switch {
 	case p != m.head || p == m.self:
 	case w.End != nil && w.End.Generation >= m.workers.number:
@@ -201,9 +205,7 @@ func (m *Machine) workersFailed(in WorkersFailed) {
 	if in.Number != m.workers.number {
 		return
 	}
-	if f := m.workers.failure; f == nil || in.Failure.Echo < f.Echo {
-		m.workers.failure = &in.Failure
-	}
+	m.workers.failure = &in.Failure // the later account knows more
 }
 
 func (m *Machine) workersDown(in WorkersDown) {

@@ -46,18 +46,25 @@ type Report struct {
 
 // Word is what an agent tells one that reports to it, or that it would like to hear from.
 type Word struct {
-	Head    string        `json:"head"`           // whom it follows; itself where it leads
-	Able    bool          `json:"able,omitempty"` // to lead
-	Highest int           `json:"highest"`
-	Number  int           `json:"generation"` // that it coordinates, -1: none
-	Phase   wordPhase     `json:"phase"`
-	Echo    time.Duration `json:"echo,omitempty"` // Sent of the last report that it has got
-	Left    time.Duration `json:"left,omitempty"` // how long after Echo workers of the generation may run
-	How     StopHow       `json:"how,omitempty"`  // in phaseStop
-	Reason  string        `json:"reason,omitempty"`
-	Dismiss bool          `json:"dismiss,omitempty"` // who wants to leave may go now
-	Probe   bool          `json:"probe,omitempty"`   // who waits to join should try the paths to the members
-	End     *Outcome      `json:"end,omitempty"`     // the run has ended
+	Head    string            `json:"head"`           // whom it follows; itself where it leads
+	Able    bool              `json:"able,omitempty"` // to lead
+	Highest int               `json:"highest"`
+	Number  int               `json:"generation"` // that it coordinates, -1: none
+	Phase   wordPhase         `json:"phase"`
+	Echo    time.Duration     `json:"echo,omitempty"` // Sent of the last report that it has got
+	Left    time.Duration     `json:"left,omitempty"` // how long after Echo workers of the generation may run
+	How     StopHow           `json:"how,omitempty"`  // in phaseStop
+	Reason  string            `json:"reason,omitempty"`
+	Dismiss bool              `json:"dismiss,omitempty"` // who wants to leave may go now
+	Probe   bool              `json:"probe,omitempty"`   // who waits to join should try the paths to the members
+	Failed  *FailedGeneration `json:"failed,omitempty"`  // the last generation that has failed
+	End     *Outcome          `json:"end,omitempty"`     // the run has ended
+}
+
+// FailedGeneration is the failure that has ended a generation.
+type FailedGeneration struct {
+	Number  int     `json:"generation"`
+	Failure Failure `json:"failure"`
 }
 
 // wordPhase is what the members of a generation are to do.

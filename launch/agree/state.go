@@ -54,6 +54,7 @@ type Machine struct {
 	idle    time.Duration // since when no generation runs, as far as it knows
 	downAt  time.Duration // when its workers ended last
 	grant   grant         // the last lease
+	failed  int           // the last generation whose failure was told, -1: none
 	head    *peer         // whom it follows; nil: nobody is able to lead
 	headAt  time.Duration // since when
 	unable  time.Duration // it does not lead before
@@ -113,7 +114,7 @@ func New(c Config, now time.Duration) *Machine {
 	c.Lease = cmp.Or(c.Lease, DefaultLease)
 	c.ConfirmTimeout = cmp.Or(c.ConfirmTimeout, DefaultConfirmTimeout)
 	m := &Machine{
-		c: c, now: now, started: now, nextBeat: now, base: -1, baseEnd: -1, tried: -1, trying: -1, idle: now, reach: 1, rumour: -1,
+		c: c, now: now, started: now, nextBeat: now, base: -1, baseEnd: -1, failed: -1, tried: -1, trying: -1, idle: now, reach: 1, rumour: -1,
 		workers: workers{number: -1, ran: -1}, grant: grant{number: -1},
 		peers: map[string]*peer{}, logs: map[string]time.Duration{},
 	}
