@@ -15,6 +15,9 @@ func (m *Machine) follow() {
 	h := m.chooseHead()
 	if h != m.head {
 		m.head, m.headAt = h, m.now
+		if h != nil {
+			m.log("debug", "follows", "head", h.node.ID)
+		}
 	}
 	if h != nil && h != m.self && m.now-max(m.headAt, h.wordAt) > m.c.Lease && m.now >= m.graceUntil {
 		h.unable = m.now + 4*m.c.Lease // it is there and does not answer
@@ -27,6 +30,8 @@ func (m *Machine) follow() {
 	}
 }
 
+// chooseHead goes from a leader that leads to another one only if that one comes before it and says that it leads, or has not been asked yet:
+// who may be able again is not tried at the cost of who is.
 func (m *Machine) chooseHead() *peer {
 	if m.lead != nil && m.lead.phase != leadGather {
 		return m.self
@@ -36,17 +41,26 @@ func (m *Machine) chooseHead() *peer {
 			return p
 		}
 	}
+	settled := m.head != nil && (m.head != m.self && m.leads(m.head) || m.head == m.self && m.lead.followed(m))
+	takes := func(p *peer) bool {
+		return m.willing(p) && (!settled || p == m.head || p.word == nil || m.leads(p))
+	}
 	if r := m.look.Highest; r != nil {
-		if p := m.peers[r.Coordinator]; p != nil && m.willing(p) {
+		if p := m.peers[r.Coordinator]; p != nil && takes(p) {
 			return p
 		}
 	}
 	for _, p := range m.order {
-		if m.willing(p) {
+		if takes(p) {
 			return p
 		}
 	}
 	return nil
+}
+
+// followed says whether another agent follows this one.
+func (l *leader) followed(m *Machine) bool {
+	return l != nil && slices.ContainsFunc(m.order, func(p *peer) bool { return p != m.self && m.fresh(p) && p.report.Head == m.c.Self.ID })
 }
 
 // willing says whether an agent may be taken for the leader.
@@ -104,12 +118,8 @@ func (m *Machine) speak(beat bool) {
 		if p == m.self || !p.connected {
 			continue
 		}
-		if m.lead.concerns(p) {
-			if w := m.word(p); changed(p.told, w) {
-				m.tell(p, w)
-			}
-		} else if beat && m.lead.polls(m, p) {
-			m.tell(p, m.word(p))
+		if w := m.word(p); m.lead.concerns(p) && changed(p.told, w) || beat && m.lead.polls(m, p) {
+			m.tell(p, w)
 		}
 	}
 }
@@ -125,7 +135,7 @@ func (m *Machine) tell(p *peer, w Word) {
 
 // changed says whether what an agent was told is no longer all there is to say.
 func changed(old, w Word) bool {
-	old.Echo, old.Left = w.Echo, w.Left
+	old.Echo, old.Left, old.Unable = w.Echo, w.Left, w.Unable
 	return old != w
 }
 
@@ -140,7 +150,10 @@ func (r *Report) same(o *Report) bool {
 
 // word is what p is to be told.
 func (m *Machine) word(p *peer) Word {
-	w := Word{Highest: m.highest(), Number: -1, Phase: phaseGather}
+	w := Word{Highest: m.highest(), Number: -1, Phase: phaseGather, Able: m.able()}
+	if m.now < m.unable {
+		w.Unable = m.unable - m.now
+	}
 	if m.head != nil {
 		w.Head = m.head.node.ID
 	}

@@ -248,15 +248,22 @@ func (l *leader) stepAside(m *Machine) {
 
 // yield lets another one lead for a while where too few follow this agent and one of them is connected with more.
 func (l *leader) yield(m *Machine, members int) {
-	if m.now-l.since < 2*m.c.Lease {
-		return
-	}
+	var better *peer
 	for _, p := range m.order {
-		if p != m.self && m.fresh(p) && p.report.Reach > m.self.report.Reach && p.report.Reach >= m.c.MinNodes {
-			m.unable = m.now + m.c.LastCall + 8*m.c.Lease
-			m.log("info", "too few nodes follow this one; another one may lead", "nodes", members, "other", m.name(p.node.ID))
-			return
+		if p != m.self && m.fresh(p) && p.report.Reach > m.reach && p.report.Reach >= m.c.MinNodes {
+			better = p
+			break
 		}
+	}
+	switch {
+	case better == nil:
+		l.worse = 0
+	case l.worse == 0:
+		l.worse = m.now
+	case m.now-l.worse >= 2*m.c.Lease:
+		m.unable = m.now + m.c.LastCall + 8*m.c.Lease
+		m.log("info", "too few nodes follow this one; another one may lead", "nodes", members, "other", m.name(better.node.ID))
+		m.lead = nil
 	}
 }
 

@@ -24,6 +24,7 @@ type leader struct {
 	failed   *FailedGeneration
 	dismiss  bool // who wants to leave may go
 	waiting  string
+	worse    time.Duration // since when another one is connected with more agents, 0: none is
 
 	// Of the claimed generation.
 	pending     *Record                  // that is being claimed
@@ -118,7 +119,6 @@ func (l *leader) step(m *Machine) {
 
 // word completes what p is to be told.
 func (l *leader) word(m *Machine, p *peer, w *Word) {
-	w.Able = m.able()
 	w.Dismiss, w.Failed = l.dismiss, l.failed
 	if l.telling {
 		w.End = l.outcome

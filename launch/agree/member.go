@@ -160,10 +160,8 @@ func (m *Machine) start(r *Record) {
 func (m *Machine) told(p *peer, w *Word) {
 	p.word, p.wordAt = w, m.now
 	leads := w.Head == p.node.ID
-	if leads && !w.Able {
-		p.unable = m.now + 2*m.c.Lease
-	} else if leads {
-		p.unable = 0
+	if p.unable = 0; !w.Able {
+		p.unable = m.now + max(w.Unable, 2*m.c.Lease)
 	}
 	if leads && p != m.head && p != m.self && !p.asked {
 		p.asked, m.asked = true, append(m.asked, p)

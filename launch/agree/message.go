@@ -46,8 +46,9 @@ type Report struct {
 
 // Word is what an agent tells one that reports to it, or that it would like to hear from.
 type Word struct {
-	Head    string            `json:"head"`           // whom it follows; itself where it leads
-	Able    bool              `json:"able,omitempty"` // to lead
+	Head    string            `json:"head"`             // whom it follows; itself where it leads
+	Able    bool              `json:"able,omitempty"`   // to lead
+	Unable  time.Duration     `json:"unable,omitempty"` // for how long it is not, if it knows
 	Highest int               `json:"highest"`
 	Number  int               `json:"generation"` // that it coordinates, -1: none
 	Phase   wordPhase         `json:"phase"`

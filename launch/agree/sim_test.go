@@ -35,6 +35,8 @@ type sim struct {
 	history  []string // what happened last
 	broken   string   // the invariant that was violated; empty: none
 	endedAt  time.Duration
+	endedIn  int  // its generation
+	fresh    bool // an agent began after the outcome of the run was written
 	ended    bool // an agent has exited with what the run came to
 	codes    map[int][]string
 	messages int
@@ -61,6 +63,7 @@ type process struct {
 	alive     bool
 	stopped   bool
 	continued time.Duration
+	failed    int // the last generation whose failure it was told of
 	inbox     []Input
 	offset    time.Duration
 	drift     float64
@@ -157,7 +160,7 @@ func (s *sim) boot(h *host) {
 	}
 	h.lives++
 	p := &process{
-		sim: s, host: h, alive: true, told: map[string]bool{}, born: s.now,
+		sim: s, host: h, alive: true, told: map[string]bool{}, born: s.now, failed: -1,
 		offset: s.between(0, time.Hour), drift: (s.r.Float64() - 0.5) * 2e-3,
 	}
 	name := "x"
@@ -172,6 +175,9 @@ func (s *sim) boot(h *host) {
 	h.p = p
 	s.byID[p.node.ID] = p
 	s.note("boot %s on host%d", p.node.ID, h.i)
+	if o := s.fs.outcome; o != nil && final(o.Code) && o.Generation == s.fs.highest() {
+		s.fresh = true
+	}
 	p.give(Tick{})
 	for _, other := range s.hosts {
 		if other.p != nil && other != h {
@@ -246,8 +252,13 @@ func (p *process) do(o Output) {
 		p.extend(o)
 	case WriteOutcome:
 		s.fs.write(p, o.Outcome)
+	case FirstFailure:
+		if o.Number <= p.failed {
+			s.violate("%s is told twice of the failure of generation %d", p.node.ID, o.Number)
+		}
+		p.failed = o.Number
 	case Log:
-		if o.Level != "debug" {
+		if o.Level != "debug" || s.verbose {
 			s.note("%s [%s] %s %v", p.node.ID, o.Level, o.Text, o.Attrs)
 		}
 	default:
@@ -268,6 +279,12 @@ func (p *process) exit(o Outcome) {
 	if p.killed || o.Code == codeComeAgain || p.leaves && o.Code == 143 {
 		s.again(p.host)
 		return
+	}
+	if s.ended && (p.m.baseEnd >= s.endedIn || o.Generation > s.endedIn && s.fresh) {
+		return // it belongs to a start anew, by an agent that began when the run had ended
+	}
+	if !s.ended {
+		s.endedIn = o.Generation
 	}
 	s.codes[o.Code] = append(s.codes[o.Code], p.node.ID)
 	s.ended, s.endedAt = true, s.now
