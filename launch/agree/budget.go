@@ -111,6 +111,7 @@ func (l *leader) afterFailure(m *Machine, v *verdict) {
 		end(codeFailed, "a restart would fail the same way")
 	case l.anyLeaves(m):
 		// Whether the others go on is decided with the leaving.
+	case v.barren >= maxBarren && l.canSpare(m, v):
 	case v.barren >= maxBarren:
 		end(codeNoProgress, "three failures without a newer checkpoint in between")
 	case v.restarts >= m.c.MaxRestarts && m.c.MaxRestarts == 0:
@@ -124,6 +125,9 @@ func (l *leader) afterFailure(m *Machine, v *verdict) {
 // afterLoss decides after the end of a generation in which no worker is known to have failed.
 func (l *leader) afterLoss(m *Machine, r *Record, v *verdict) {
 	v.cause = "its membership has changed"
+	if l.owns(r) && l.reason != "" {
+		v.cause = l.reason
+	}
 	for _, member := range r.Members {
 		p := m.peers[member.ID]
 		switch {
@@ -144,9 +148,29 @@ func (l *leader) afterLoss(m *Machine, r *Record, v *verdict) {
 		}
 		return
 	}
-	if v.barren++; v.barren >= maxBarren && !l.anyLeaves(m) {
+	if v.barren++; v.barren >= maxBarren && !l.anyLeaves(m) && !l.canSpare(m, v) {
 		v.outcome = m.outcome(codeNoProgress, "three failures without a newer checkpoint in between; the last one: "+v.cause)
 	}
+}
+
+// canSpare says whether a node has failed so often that it is left out from now on, and enough others remain: they get one more
+// attempt before the run is given up.
+func (l *leader) canSpare(m *Machine, v *verdict) bool {
+	before, now := m.excluded(m.aged(m.look.Highest)), m.excluded(v.losses)
+	others, spared := 0, false
+	for key := range now {
+		spared = spared || before[key] == 0
+	}
+	for _, p := range m.order {
+		if m.fresh(p) && p.report.Head == m.c.Self.ID && !p.report.Leaving && now[keyOf(p.node)] == 0 {
+			others++
+		}
+	}
+	if !spared || others < m.c.MinNodes {
+		return false
+	}
+	v.barren = maxBarren - 1
+	return true
 }
 
 // anyLost says whether a member is gone that has not said how its workers have ended: what fails elsewhere is an echo of that.

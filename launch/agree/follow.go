@@ -145,7 +145,7 @@ func (r *Report) same(o *Report) bool {
 		return false
 	}
 	return r.Head == o.Head && r.HeadOK == o.HeadOK && r.Highest == o.Highest && r.Reach == o.Reach && r.Busy == o.Busy && r.Ran == o.Ran &&
-		r.End == o.End && r.Checkpoint == o.Checkpoint && r.Failure == o.Failure && r.Tried == o.Tried && r.Leaving == o.Leaving && r.Gone == o.Gone
+		r.End == o.End && r.Checkpoint == o.Checkpoint && r.Failure == o.Failure && r.Tried == o.Tried && r.Told == o.Told && r.Leaving == o.Leaving && r.Gone == o.Gone
 }
 
 // word is what p is to be told.

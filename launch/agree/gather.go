@@ -95,18 +95,21 @@ func (l *leader) settled(m *Machine, r *Record) bool {
 		if p == nil || p.report != nil && p.report.Gone || m.lost(p) {
 			continue
 		}
-		if p.report == nil || p.report.Busy >= 0 {
+		if p.report == nil || p.report.Busy >= 0 || !l.current(m, p) {
 			return false
 		}
 	}
 	return true
 }
 
+// current says whether an agent has reported since this one leads. What it said to an earlier leadership may be long out of date.
+func (l *leader) current(m *Machine, p *peer) bool { return p == m.self || p.heard >= l.born }
+
 // eligible are the agents that could be members now.
 func (l *leader) eligible(m *Machine) []*peer {
 	var all []*peer
 	for _, p := range m.order {
-		if !m.fresh(p) || p.report.Head != m.c.Self.ID || p.report.Leaving || p.report.Gone {
+		if !m.fresh(p) || !l.current(m, p) || p.report.Head != m.c.Self.ID || p.report.Leaving || p.report.Gone {
 			continue
 		}
 		if p.report.Busy >= 0 && (l.record == nil || p.report.Busy != l.record.Number) {
@@ -114,17 +117,30 @@ func (l *leader) eligible(m *Machine) []*peer {
 		}
 		all = append(all, p)
 	}
+	l.why = map[string]string{}
 	all = l.oneOfEachRank(m, all)
-	all = l.without(m, all, func(p *peer) bool { return m.now < l.leftOut[p.node.ID] })
+	all = l.without(m, all, "its data-plane paths to other nodes have failed, or it has not confirmed a generation", func(p *peer) bool {
+		return m.now < l.leftOut[p.node.ID]
+	})
 	excluded := m.excluded(l.lossesNow(m))
-	return l.without(m, all, func(p *peer) bool { return excluded[keyOf(p.node)] > m.now })
+	return l.without(m, all, fmt.Sprintf("it has failed %d times within %v, and is left out for a while", maxLosses, lossWindow), func(p *peer) bool {
+		return excluded[keyOf(p.node)] > m.now
+	})
 }
 
 // without leaves out agents, as long as enough remain.
-func (l *leader) without(m *Machine, all []*peer, out func(*peer) bool) []*peer {
+func (l *leader) without(m *Machine, all []*peer, why string, out func(*peer) bool) []*peer {
+	if !slices.ContainsFunc(all, out) {
+		return all
+	}
 	rest := slices.DeleteFunc(slices.Clone(all), out)
 	if len(rest) < m.c.MinNodes {
 		return all
+	}
+	for _, p := range all {
+		if out(p) {
+			l.why[p.node.ID] = why
+		}
 	}
 	return rest
 }
@@ -148,7 +164,8 @@ func (l *leader) oneOfEachRank(m *Machine, all []*peer) []*peer {
 		if rank < 0 || taken[rank] == p || m.is(weakRank) {
 			return false
 		}
-		m.repeat("warn", fmt.Sprintf("%s waits: node rank %d is taken by %s", m.name(p.node.ID), rank, m.name(taken[rank].node.ID)))
+		l.why[p.node.ID] = fmt.Sprintf("node rank %d is taken by %s", rank, m.name(taken[rank].node.ID))
+		m.repeat("warn", m.name(p.node.ID)+" waits: "+l.why[p.node.ID])
 		return true
 	})
 }
@@ -164,6 +181,10 @@ func (l *leader) startable(m *Machine, members []*peer) bool {
 	if len(members) < m.c.MinNodes {
 		l.waiting = l.whoIsMissing(m, members)
 		l.yield(m, len(members))
+		return false
+	}
+	if m.now < l.notBefore {
+		l.waiting = "nodes that do not reach each other"
 		return false
 	}
 	if other := l.defers(m); other != "" {
@@ -203,11 +224,16 @@ func (l *leader) complete(m *Machine, members []*peer) bool {
 		if p != nil && p.report != nil && p.report.Leaving {
 			continue
 		}
-		if !there[p] && (p == nil || !m.fresh(p) || m.now >= l.leftOut[member.ID]) {
+		if !there[p] && l.why[member.ID] == "" && !slices.ContainsFunc(members, func(q *peer) bool { return replaces(q.node, member, r) }) {
 			return false
 		}
 	}
 	return true
+}
+
+// replaces says whether a node that was not in r comes for one that was.
+func replaces(n Node, gone Member, r *Record) bool {
+	return keyOf(n) == keyOf(gone.Node) && n.ID != gone.ID && r.member(n.ID) < 0
 }
 
 // defers says why this agent should not claim although enough follow it: somebody it hears follows a leader that it does not.

@@ -1,6 +1,7 @@
 package agree
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,21 +11,25 @@ import (
 // leader is what an agent knows that others follow: it gathers them, claims a generation, coordinates it and says how it ended.
 type leader struct {
 	phase leadPhase
+	born  time.Duration // when this agent began to lead
 	since time.Duration // of the phase
 	asks  int           // looks at the records that were asked for before
 
 	// Of gathering.
-	known    map[string]bool          // who could be a member
-	lastNew  time.Duration            // when the last of them came
-	leftOut  map[string]time.Duration // for failed paths or no answer, until then
-	slow     map[string]int           // plans that an agent has not confirmed
-	verdict  *verdict                 // on the highest generation
-	judged   int                      // its number
-	judgedAt time.Duration
-	failed   *FailedGeneration
-	dismiss  bool // who wants to leave may go
-	waiting  string
-	worse    time.Duration // since when another one is connected with more agents, 0: none is
+	known     map[string]bool          // who could be a member
+	lastNew   time.Duration            // when the last of them came
+	leftOut   map[string]time.Duration // for failed paths or no answer, until then
+	slow      map[string]int           // plans that an agent has not confirmed
+	verdict   *verdict                 // on the highest generation
+	judged    int                      // its number
+	judgedAt  time.Duration
+	failed    *FailedGeneration
+	dismiss   bool              // who wants to leave may go
+	waiting   string            // what for
+	why       map[string]string // agents are not to be members
+	plans     int               // that were given up since the last generation that ran
+	notBefore time.Duration     // the next claim
+	worse     time.Duration     // since when another one is connected with more agents, 0: none is
 
 	// Of the claimed generation.
 	pending     *Record                  // that is being claimed
@@ -63,7 +68,7 @@ const (
 
 func newLeader(m *Machine) *leader {
 	return &leader{
-		phase: leadGather, since: m.now, asks: m.asks, lastNew: m.now, judged: -1, comers: m.now, writtenAsks: -1,
+		phase: leadGather, born: m.now, since: m.now, asks: m.asks, lastNew: m.now, judged: -1, comers: m.now, writtenAsks: -1,
 		known: map[string]bool{}, leftOut: map[string]time.Duration{}, slow: map[string]int{},
 		granted: map[string]time.Duration{}, fence: map[string]time.Duration{},
 	}
@@ -119,7 +124,13 @@ func (l *leader) step(m *Machine) {
 
 // word completes what p is to be told.
 func (l *leader) word(m *Machine, p *peer, w *Word) {
-	w.Dismiss, w.Failed = l.dismiss, l.failed
+	w.Dismiss = l.dismiss
+	if l.failed != nil && (p.report == nil || p.report.Told < l.failed.Number) {
+		w.Failed = l.failed
+	}
+	if !l.members[p.node.ID] || l.phase == leadGather {
+		w.Reason = cmp.Or(l.why[p.node.ID], l.waiting)
+	}
 	if l.telling {
 		w.End = l.outcome
 	}
@@ -175,7 +186,7 @@ func (l *leader) wantsLook(m *Machine) bool {
 
 // timers are the times at which something may be due, besides beats.
 func (l *leader) timers(m *Machine) []time.Duration {
-	at := []time.Duration{l.lastNew + m.c.LastCall, l.comers + m.c.LastCall}
+	at := []time.Duration{l.lastNew + m.c.LastCall, l.comers + m.c.LastCall, l.notBefore}
 	for _, t := range l.fence {
 		at = append(at, t)
 	}
@@ -317,7 +328,11 @@ func (l *leader) confirm(m *Machine) {
 	}
 	for _, id := range leaveOut(ids(l.record.Members), l.record.Coordinator, failed) {
 		l.leftOut[id] = m.now + leftOutFor
-		m.log("warn", "a node is left out: data-plane paths between nodes do not work", "node", m.name(id), "pairs", m.pairs(failed))
+		m.log("warn", "a node is not to be in the next generation: data-plane paths between nodes do not work", "node", m.name(id), "pairs", m.pairs(failed))
+	}
+	if len(failed) > 0 { // where nobody can be spared the same is tried again: not at once
+		l.plans++
+		l.notBefore = m.now + time.Duration(min(l.plans, 8))*m.c.Lease
 	}
 	if len(silent) > 0 {
 		m.log("warn", "nodes have not confirmed the generation in time", "generation", n, "nodes", m.names(silent))
@@ -355,7 +370,7 @@ func (l *leader) fenced(m *Machine) {
 	if !l.safe(m) || !m.c.Exclusive && m.lease(l) <= m.c.Lease/2 {
 		return
 	}
-	l.ran, l.fence = true, map[string]time.Duration{}
+	l.ran, l.fence, l.plans = true, map[string]time.Duration{}, 0
 	l.enter(m, leadRun)
 	l.comers = m.now
 }

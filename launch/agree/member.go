@@ -109,6 +109,9 @@ func (m *Machine) join() {
 	i := r.member(m.c.Self.ID)
 	switch w := p.word; {
 	case i < 0:
+		if m.tried == r.Number && len(m.missing) > 0 && m.now-m.triedAt >= leftOutFor {
+			m.tried = -1
+		}
 		if w.Phase == phaseRun && w.Probe {
 			m.try(r)
 		}
@@ -190,6 +193,9 @@ func (m *Machine) told(p *peer, w *Word) {
 		m.failed = f.Number
 		m.output(FirstFailure{f.Number, f.Failure})
 	}
+	if p == m.head && p != m.self && w.Reason != "" && m.workers.number < 0 && (w.Phase == phaseGather || w.Phase == phaseRun) {
+		m.repeat("info", "waiting: "+w.Reason)
+	}
 	switch {
 	case p != m.head || p == m.self:
 	case w.End != nil && w.End.Generation >= m.workers.number:
@@ -261,7 +267,7 @@ func (m *Machine) tooLong() {
 func (m *Machine) report() Report {
 	r := Report{
 		Highest: m.highest(), Busy: m.workers.number, Ran: m.workers.ran, End: m.workers.end, Checkpoint: m.workers.checkpoint,
-		Failure: m.workers.failure, LostPaths: m.workers.lostPaths, Tried: m.tried, Unreachable: m.missing, Reach: m.reach,
+		Failure: m.workers.failure, LostPaths: m.workers.lostPaths, Tried: m.tried, Unreachable: m.missing, Reach: m.reach, Told: m.failed,
 	}
 	if m.head != nil {
 		r.Head, r.HeadOK = m.head.node.ID, m.head == m.self || m.leads(m.head)

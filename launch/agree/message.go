@@ -38,6 +38,8 @@ type Report struct {
 	Tried       int      `json:"tried"` // the generation whose paths it has tried, -1: none; as a member this confirms the record
 	Unreachable []string `json:"unreachable,omitempty"`
 
+	Told int `json:"told"` // the last generation whose failure it was told of, -1: none
+
 	Leaving   bool   `json:"leaving,omitempty"`
 	LeaveCode int    `json:"leave_code,omitempty"`
 	Reason    string `json:"reason,omitempty"` // of leaving

@@ -48,6 +48,7 @@ type Machine struct {
 	tried   int // the generation whose paths were tried, -1: none
 	trying  int // ... are being tried
 	missing []string
+	triedAt time.Duration
 	leaving *Leave
 	killed  *Kill
 	joined  bool          // it has been a member
@@ -182,7 +183,7 @@ func (m *Machine) take(in Input) {
 		}
 	case Paths:
 		if in.Number == m.trying {
-			m.tried, m.trying, m.missing = in.Number, -1, in.Unreachable
+			m.tried, m.trying, m.missing, m.triedAt = in.Number, -1, in.Unreachable, m.now
 		}
 	case PathLost:
 		if m.workers.number >= 0 && !slices.Contains(m.workers.lostPaths, in.ID) {
