@@ -125,7 +125,7 @@ func (s *sim) judge() {
 		s.violate("agents have exited with different codes: %v", s.codes)
 	}
 	for code := range s.codes {
-		switch last := s.fs.records[len(s.fs.records)-1]; {
+		switch last := s.fs.records[s.endedIn]; {
 		case code == codeDone && s.fs.newest() != s.total:
 			s.violate("the run is done, but its newest checkpoint is at step %d of %d", s.fs.newest(), s.total)
 		case code == codeNoProgress && last.Barren < maxBarren-1:

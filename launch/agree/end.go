@@ -35,6 +35,11 @@ func (l *leader) end(m *Machine) {
 	case l.writing:
 	case l.writtenAsks < 0:
 		if m.now >= m.retryAt && l.quiet(m) && (m.c.Exclusive || m.lookAsk > l.asks) {
+			if o := m.binding(); o != nil && o.Generation < l.outcome.Generation {
+				adopted := *o
+				adopted.Generation = l.outcome.Generation
+				l.outcome = &adopted
+			}
 			l.writing = true
 			m.output(WriteOutcome{*l.outcome})
 		}

@@ -284,11 +284,14 @@ func ids(members []Member) []string {
 	return all
 }
 
-// adopt ends the run where its outcome was written at the same time as this generation was claimed: one of the two has to give way,
-// and who has written may have been heard already.
+// adopt ends the run where its outcome was written at about the same time as this generation was claimed: one of the two has to give
+// way, and who has written may have been heard already.
 func (l *leader) adopt(m *Machine) bool {
-	o := m.look.Outcome
-	if o == nil || m.lookAsk <= l.claimedAsks || o.Generation <= m.baseEnd || o.Generation < l.record.Number-1 || m.c.Exclusive || m.is(weakOutcome) {
+	if m.lookAsk <= l.claimedAsks {
+		return false
+	}
+	o := m.binding()
+	if o == nil {
 		return false
 	}
 	adopted := *o

@@ -78,6 +78,16 @@ func (m *Machine) ended() *Outcome {
 	return nil
 }
 
+// binding is an outcome that was written while this agent was there, of a generation after which none has run. Who has claimed a later
+// one has to take it over: it looks after its claim, and starts nothing if there is one.
+func (m *Machine) binding() *Outcome {
+	o := m.look.Outcome
+	if o == nil || m.c.Exclusive || o.Generation <= m.baseEnd || o.Generation < m.base || o.Generation < m.ranMost || m.is(weakOutcome) {
+		return nil
+	}
+	return o
+}
+
 // read asks for the records when somebody needs them.
 func (m *Machine) read() {
 	if m.reading {

@@ -42,6 +42,7 @@ type Machine struct {
 	hold     time.Duration // how long to let alone a generation of agents that cannot be seen
 	heldFrom time.Duration
 	newest   int64
+	ranMost  int // the last generation that is known to have run, -1: none
 
 	// This agent as a member.
 	workers workers
@@ -115,7 +116,7 @@ func New(c Config, now time.Duration) *Machine {
 	c.Lease = cmp.Or(c.Lease, DefaultLease)
 	c.ConfirmTimeout = cmp.Or(c.ConfirmTimeout, DefaultConfirmTimeout)
 	m := &Machine{
-		c: c, now: now, started: now, nextBeat: now, base: -1, baseEnd: -1, failed: -1, tried: -1, trying: -1, idle: now, reach: 1, rumour: -1,
+		c: c, now: now, started: now, nextBeat: now, base: -1, baseEnd: -1, failed: -1, tried: -1, trying: -1, idle: now, reach: 1, rumour: -1, ranMost: -1,
 		workers: workers{number: -1, ran: -1}, grant: grant{number: -1},
 		peers: map[string]*peer{}, logs: map[string]time.Duration{},
 	}
@@ -283,6 +284,7 @@ func (m *Machine) reported(p *peer, r *Report) {
 	if r.Highest > m.rumour {
 		m.rumour, m.rumourAsks = r.Highest, m.asks
 	}
+	m.ranMost = max(m.ranMost, r.Ran)
 	if r.Failure != nil && p.failedIn != r.Ran {
 		p.failed, p.failedIn = m.now, r.Ran
 	}
