@@ -4,9 +4,9 @@
 set -eu
 . "$(dirname "$0")/lib.sh"
 
-complete() { for program in slurmctld slurmd munged sbatch ip; do command -v $program >/dev/null || return 1; done; }
+have_all() { for program in slurmctld slurmd munged sbatch ip; do command -v $program >/dev/null || return 1; done; }
 PATH=$PATH:/usr/sbin:/sbin
-! complete || exit 0
+! have_all || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     say "the tests of Slurm will skip: they need root, and slurmctld, slurmd, slurm-client and munge (Debian's packages)"
     exit 0

@@ -64,7 +64,7 @@ func TestSlurmRefuses(t *testing.T) {
 		{[]string{"train.yaml", "--nproc=1"}, "--nodes: is required"},
 		{[]string{"train.yaml", "--nodes=4-2", "--nproc=1"}, `--nodes: want N or MIN-MAX, got "4-2"`},
 		{[]string{"train.yaml", "--nodes=2"}, "give --gpus-per-node, or --nproc where there are none"},
-		{[]string{"train.yaml", "--nodes=8", "--nproc=8"}, "lanes"},
+		{[]string{"train.yaml", "--nodes=8", "--nproc=8"}, "which 64 ranks cannot share"},
 		{[]string{"train.yaml", "--nodes=2", "--nproc=1", "--time=soon"}, "time limit"},
 		{[]string{"train.yaml", "--nodes=2", "--nproc=1", "--sbatch=--array=1-3"}, "share one output_dir"},
 		{[]string{"train.yaml", "--nodes=2", "--nproc=1", "--", "--nnodes=3"}, "--nnodes=3 behind --: the script gives that flag itself"},

@@ -54,11 +54,14 @@ UnkillableStepTimeout=10
 KillWait=8
 MinJobAge=600
 SlurmdParameters=config_overrides
-NodeName=DEFAULT CPUs=$2 RealMemory=4000 State=UNKNOWN
+GresTypes=gpu
+NodeName=DEFAULT CPUs=$2 RealMemory=4000 Gres=gpu:2 State=UNKNOWN
 $(for i in $(seq "$1"); do echo "NodeName=node$i NodeHostname=node$i NodeAddr=$net.$((10 + i))"; done)
 PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 EOF
     echo "CgroupPlugin=cgroup/v1" >"$dir/etc/cgroup.conf"
+    touch "$dir"/gpu{0,1} # no devices: numbers that Slurm gives out
+    echo "Name=gpu File=$dir/gpu[0-1]" >"$dir/etc/gres.conf"
 }
 
 # host NAME: the first process of a host, in its namespaces.

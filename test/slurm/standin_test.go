@@ -14,7 +14,7 @@ const standIn = `#!/bin/bash
 cd "$(dirname "$0")" || exit 99
 start=${SLURM_RESTART_COUNT:-0}.$SLURM_STEP_ID
 outcome() { printf '{\n  "code": %s,\n  "run": "%s"\n}\n' "$1" "$start" >"out/.ddprun/.$SLURM_NODEID"; mv "out/.ddprun/.$SLURM_NODEID" out/.ddprun/outcome.json; }
-echo "agent $start on $SLURMD_NODENAME, $SLURM_NODEID of $SLURM_STEP_NODELIST"
+echo "agent $start on $SLURMD_NODENAME, $SLURM_NODEID of $SLURM_STEP_NODELIST, $SLURM_CPUS_ON_NODE CPUs, ${SLURM_GPUS_ON_NODE:-0} GPUs"
 stop() { echo "agent $start on $SLURMD_NODENAME got $1"; [[ $stopping ]] || { stopping=1; mkdir -p out/checkpoint-1; sleep 1; outcome 75; exit 75; }; }
 trap 'stop TERM' TERM
 trap 'stop USR1' USR1
@@ -141,6 +141,17 @@ func TestAgentDies(t *testing.T) {
 	w.ends("COMPLETED", "0:0", "0")
 	if log := w.log(); !strings.Contains(log, "the run ended with 75, srun with 137") || strings.Contains(log, "got TERM") || !strings.Contains(log, "agent 0.1 on node2, 1 of node[1-3]") {
 		t.Error("the others were not left to save, or not started again")
+	}
+}
+
+// Whole nodes with GPUs.
+func TestGPUs(t *testing.T) {
+	w := newStandIn(t, "plan: code 0")
+	w.job.CPUsPerNode, w.job.GPUsPerNode = 0, 2
+	w.submit()
+	w.ends("COMPLETED", "0:0", "0")
+	if n := strings.Count(w.log(), ", 4 CPUs, 2 GPUs\n"); n != nodes {
+		t.Errorf("%d agents have all CPUs and GPUs of their node, want %d", n, nodes)
 	}
 }
 
