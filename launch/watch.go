@@ -60,8 +60,10 @@ func (p *patience) look(passed time.Duration, r pipe.Report, state byte, limits 
 	} else {
 		p.silent, p.unmoved, p.suspended = p.silent+passed, p.unmoved+passed, 0
 	}
-	if !r.Beat.Equal(p.beat) || r.Hello == nil { // until its first word its program is loading: a part of the set-up
-		p.beat, p.silent = r.Beat, 0
+	if !r.Beat.Equal(p.beat) {
+		p.beat, p.silent, p.suspended = r.Beat, 0, 0 // one that speaks was continued in between, if it was stopped
+	} else if r.Hello == nil {
+		p.silent = 0 // its program is loading: a part of the set-up
 	}
 	if !r.Moved.Equal(p.moved) || r.Latest.Waiting && p.silent == 0 {
 		p.moved, p.unmoved = r.Moved, 0

@@ -55,6 +55,11 @@ func TestPatience(t *testing.T) {
 			}
 			return 'S'
 		}, 4.5, "stopped by a signal"},
+		"stopped while it loads": {func(float64, *pipe.Report) byte { return 'T' }, 3.5, "stopped by a signal"},
+		"seen stopped, but it runs": {func(second float64, r *pipe.Report) byte { // as one that is stopped and continued all the time
+			beating(pipe.PhaseTrain, true)(second, r)
+			return 'T'
+		}, 0, ""},
 		"stopped and continued": {func(second float64, r *pipe.Report) byte {
 			beating(pipe.PhaseTrain, true)(second, r)
 			if int(second)%5 < 2 {
