@@ -172,15 +172,15 @@ func (c *checker) times(o *Options) {
 
 func (c *checker) ports(o *Options) {
 	if o.Port < 1024 || o.Port > 65534 {
-		c.addf("--port: want a port from 1024 to 65534 (the next one is used too), got %d", o.Port)
+		c.addf("--port: want a port from 1024 to 65534, got %d", o.Port)
 	}
 	switch {
 	case o.MetricsPort == 0 && o.PodMonitor:
 		c.addf("--pod-monitor: there are no metrics to read without --metrics-port")
 	case o.MetricsPort != 0 && (o.MetricsPort < 1024 || o.MetricsPort > 65535):
 		c.addf("--metrics-port: want a port from 1024 to 65535, got %d", o.MetricsPort)
-	case o.MetricsPort == o.Port || o.MetricsPort == o.Port+1:
-		c.addf("--metrics-port: %d is taken by --port, which uses %d and %d", o.MetricsPort, o.Port, o.Port+1)
+	case o.MetricsPort == o.Port:
+		c.addf("--metrics-port: %d is the agents' own --port; choose another one", o.MetricsPort)
 	}
 }
 

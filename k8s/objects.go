@@ -108,8 +108,7 @@ func service(o *Options) runtime.Object {
 			Selector:                 selector(o).MatchLabels,
 			Ports: []corev1.ServicePort{
 				servicePort("control", o.Port, corev1.ProtocolTCP),
-				servicePort("gossip-udp", o.Port, corev1.ProtocolUDP),
-				servicePort("gossip-tcp", o.Port+1, corev1.ProtocolTCP),
+				servicePort("gossip", o.Port, corev1.ProtocolUDP),
 			},
 		},
 	}

@@ -45,7 +45,7 @@ type Options struct {
 	EvictAfter  time.Duration // how long a pod stays on a node that does not answer
 	TTL         time.Duration // when a finished Job is deleted; 0: never
 
-	Port        int  // of agents, TCP and UDP; memberlist's TCP port is the next one
+	Port        int  // of agents, TCP and UDP
 	MetricsPort int  // 0: none
 	PodMonitor  bool // ask Prometheus's operator to read the metrics
 

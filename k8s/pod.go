@@ -70,8 +70,7 @@ func container(o *Options) corev1.Container {
 	if !o.alone() {
 		c.Ports = append(c.Ports,
 			corev1.ContainerPort{Name: "control", ContainerPort: int32(o.Port), Protocol: corev1.ProtocolTCP},
-			corev1.ContainerPort{Name: "gossip-udp", ContainerPort: int32(o.Port), Protocol: corev1.ProtocolUDP},
-			corev1.ContainerPort{Name: "gossip-tcp", ContainerPort: int32(o.Port) + 1, Protocol: corev1.ProtocolTCP})
+			corev1.ContainerPort{Name: "gossip", ContainerPort: int32(o.Port), Protocol: corev1.ProtocolUDP})
 	}
 	if o.MetricsPort > 0 {
 		c.Ports = append(c.Ports, corev1.ContainerPort{Name: metricsPort, ContainerPort: int32(o.MetricsPort), Protocol: corev1.ProtocolTCP})

@@ -83,7 +83,7 @@ func (o *k8sOptions) addFlags(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.Grace, "grace", o.Grace, "time to save a checkpoint in when a pod is asked to end")
 	flags.DurationVar(&o.EvictAfter, "evict-after", o.EvictAfter, "time until a pod is given up whose node does not answer")
 	flags.DurationVar(&o.TTL, "ttl", 0, "time after which a finished Job is deleted (default: never)")
-	flags.IntVar(&o.Port, "port", o.Port, "`port` of the agents, TCP and UDP; the next one is used too")
+	flags.IntVar(&o.Port, "port", o.Port, "`port` of the agents, TCP and UDP")
 	flags.IntVar(&o.MetricsPort, "metrics-port", 0, "`port` of the metrics (default: none)")
 	flags.BoolVar(&o.PodMonitor, "pod-monitor", false, "write a PodMonitor too, for a cluster that has Prometheus's operator")
 
