@@ -260,15 +260,20 @@ func (r *trial) steps() map[int]float64 {
 func (r *trial) reached(step int) {
 	r.Helper()
 	r.until(fmt.Sprintf("step %d", step), func() error {
-		at := 0
-		for s := range r.steps() {
-			at = max(at, s)
-		}
-		if at < step {
+		if at := r.last(); at < step {
 			return fmt.Errorf("at step %d", at)
 		}
 		return nil
 	})
+}
+
+// last is the highest step that is logged.
+func (r *trial) last() int {
+	at := 0
+	for step := range r.steps() {
+		at = max(at, step)
+	}
+	return at
 }
 
 // trialConfig trains the small BERT for so many steps, which any 1, 2 or 3 ranks share.

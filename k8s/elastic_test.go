@@ -22,7 +22,7 @@ for host in $(echo $DDPRUN_JOIN | tr , ' '); do
 	until nslookup $host.$NAMESPACE.svc.cluster.local >/dev/null 2>&1; do sleep 0.2; [ ! -e /workspace/done ] || exit 0; done
 	[ $host != $HOSTNAME.ddprun ] || break # pods with a higher index need not be there
 done
-echo "rank=$DDPRUN_NODE_RANK index=$JOB_COMPLETION_INDEX host=$HOSTNAME nnodes=$DDPRUN_NNODES run=$DDPRUN_RUN_ID address=$DDPRUN_ADVERTISE key=$(cat $DDPRUN_KEY_FILE)" >>/workspace/starts
+echo "rank=$DDPRUN_NODE_RANK index=$JOB_COMPLETION_INDEX host=$HOSTNAME nnodes=$DDPRUN_NNODES run=$DDPRUN_RUN_ID address=$POD_IP key=$(cat $DDPRUN_KEY_FILE)" >>/workspace/starts
 while [ ! -e /workspace/done ]; do sleep 0.1; done
 `
 
@@ -126,31 +126,67 @@ func TestResize(t *testing.T) {
 	}
 }
 
-// power runs the cluster's host-kill or host-start for a node.
-func (r *trial) power(script, node string) {
+// power runs one of the cluster's scripts: host-kill NODE, host-start NODE, net NODE up|down.
+func (r *trial) power(script string, args ...string) {
 	r.Helper()
 	program := filepath.Join(filepath.Dir(os.Getenv("DDPRUN_K8S_ON")), script)
-	if out, err := exec.Command(program, node).CombinedOutput(); err != nil {
-		r.Fatalf("%s %s: %v\n%s", script, node, err, out)
+	if out, err := exec.Command(program, args...).CombinedOutput(); err != nil {
+		r.Fatalf("%s %v: %v\n%s", script, args, err, out)
 	}
 }
 
-// node is where the pod of an index runs.
-func (r *trial) node(index string) string {
+// restore starts a node again and waits until it is ready.
+func (r *trial) restore(node string) {
+	r.Helper()
+	r.power("host-start", node)
+	r.until(node+" ready again", func() error {
+		if out := r.kubectl("get", "node", node, "--no-headers"); !strings.Contains(out, " Ready ") {
+			return errors.New(out)
+		}
+		return nil
+	})
+}
+
+// pod is that of an index, if it is not on its way out.
+func (r *trial) pod(index string) corev1.Pod {
 	r.Helper()
 	for _, pod := range r.pods() {
 		if pod.DeletionTimestamp == nil && pod.Annotations[batchv1.JobCompletionIndexAnnotation] == index {
-			return pod.Spec.NodeName
+			return pod
 		}
 	}
-	return ""
+	return corev1.Pod{}
+}
+
+func (r *trial) node(index string) string { return r.pod(index).Spec.NodeName }
+
+// verdict waits until the Job has succeeded. It is Complete when pods on lost nodes are gone too.
+func (r *trial) verdict() {
+	r.Helper()
+	r.until("the Job's verdict", func() error {
+		for _, c := range r.job().Status.Conditions {
+			if c.Type == batchv1.JobSuccessCriteriaMet && c.Status == corev1.ConditionTrue {
+				return nil
+			}
+			if c.Type == batchv1.JobFailed && c.Status == corev1.ConditionTrue {
+				r.Fatalf("the Job has failed: %s: %s", c.Reason, c.Message)
+			}
+		}
+		return errors.New("none yet")
+	})
+}
+
+// nodesToPower skips where there is no way to power nodes off.
+func nodesToPower(t *testing.T) {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(filepath.Dir(os.Getenv("DDPRUN_K8S_ON")), "host-kill")); err != nil {
+		t.Skip("DDPRUN_K8S_ON has no host-kill beside it: no node to power off")
+	}
 }
 
 // TestLostNode powers a node off under a pod. It is not made anew until somebody says that it has ended, or at once with FastReplace.
 func TestLostNode(t *testing.T) {
-	if _, err := os.Stat(filepath.Join(filepath.Dir(os.Getenv("DDPRUN_K8S_ON")), "host-kill")); err != nil {
-		t.Skip("DDPRUN_K8S_ON has no host-kill beside it: no node to power off")
-	}
+	nodesToPower(t)
 	for _, fast := range []bool{false, true} {
 		t.Run(fmt.Sprint("fast=", fast), func(t *testing.T) {
 			r := stand(t, func(o *Options) {
@@ -163,13 +199,7 @@ func TestLostNode(t *testing.T) {
 			}
 			r.power("host-kill", lost)
 			defer func() {
-				r.power("host-start", lost)
-				r.until(lost+" ready again", func() error {
-					if out := r.kubectl("get", "node", lost, "--no-headers"); !strings.Contains(out, " Ready ") {
-						return errors.New(out)
-					}
-					return nil
-				})
+				r.restore(lost)
 				if how, why := r.ended(); how != batchv1.JobComplete {
 					t.Errorf("%s: %s", how, why)
 				}
@@ -205,15 +235,7 @@ func TestLostNode(t *testing.T) {
 				return nil
 			})
 			r.finish()
-			// The Job has its verdict at once; it is Complete when the pod on the lost node is gone.
-			r.until("the Job's verdict", func() error {
-				for _, c := range r.job().Status.Conditions {
-					if c.Type == batchv1.JobSuccessCriteriaMet && c.Status == corev1.ConditionTrue {
-						return nil
-					}
-				}
-				return errors.New("none yet")
-			})
+			r.verdict()
 		})
 	}
 }

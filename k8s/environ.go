@@ -12,21 +12,18 @@ const joinHosts = 8
 
 // environment tells the agent its place. What differs from pod to pod comes from the pod itself.
 //
-//	DDPRUN_NNODES        4, or 2:8
-//	DDPRUN_NODE_RANK     the pod's completion index
-//	DDPRUN_RUN_ID        the Job's UID: a Job of the same name that was deleted is another run
-//	DDPRUN_JOIN          the Service, whose name stands for all pods, and the first pods
-//	DDPRUN_PORT          of the agents
-//	DDPRUN_ADVERTISE     the pod's address
-//	DDPRUN_KEY_FILE      in the Secret
-//	DDPRUN_GRACE         what is left between TERM and KILL, less a margin
-//	DDPRUN_METRICS_ADDR  with --metrics-port
-//	HOME                 what a library insists on writing goes into the pod's /tmp
+//	DDPRUN_NNODES     4, or 2:8
+//	DDPRUN_NODE_RANK  the pod's completion index
+//	DDPRUN_RUN_ID     the Job's UID: a Job of the same name that was deleted is another run
+//	DDPRUN_JOIN       the Service, whose name stands for all pods, and the first pods
+//	DDPRUN_PORT       of the agents
+//	DDPRUN_KEY_FILE   in the Secret
+//	POD_IP            for --advertise
+//	HOME              what a library insists on writing goes into the pod's /tmp
 func environment(o *Options) []corev1.EnvVar {
 	env := []corev1.EnvVar{
 		{Name: "HOME", Value: tmpDir},
 		{Name: "DDPRUN_NNODES", Value: o.nnodes()},
-		{Name: "DDPRUN_GRACE", Value: o.Grace.String()},
 		{Name: "DDPRUN_RUN_ID", ValueFrom: fromField("metadata.labels['batch.kubernetes.io/controller-uid']")},
 		{Name: "DDPRUN_NODE_RANK", ValueFrom: fromField("metadata.annotations['batch.kubernetes.io/job-completion-index']")},
 	}
@@ -34,11 +31,8 @@ func environment(o *Options) []corev1.EnvVar {
 		env = append(env,
 			corev1.EnvVar{Name: "DDPRUN_JOIN", Value: o.join()},
 			corev1.EnvVar{Name: "DDPRUN_PORT", Value: fmt.Sprint(o.Port)},
-			corev1.EnvVar{Name: "DDPRUN_ADVERTISE", ValueFrom: fromField("status.podIP")},
+			corev1.EnvVar{Name: podIP, ValueFrom: fromField("status.podIP")},
 			corev1.EnvVar{Name: "DDPRUN_KEY_FILE", Value: keyPath})
-	}
-	if o.MetricsPort > 0 {
-		env = append(env, corev1.EnvVar{Name: "DDPRUN_METRICS_ADDR", Value: fmt.Sprintf(":%d", o.MetricsPort)})
 	}
 	return env
 }
@@ -64,9 +58,21 @@ func fromField(path string) *corev1.EnvVarSource {
 	return &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}
 }
 
-// command is the container's: ddprun as on any machine. A dollar is doubled, since Kubernetes puts variables into arguments.
+// podIP is the variable with the pod's address.
+const podIP = "POD_IP"
+
+// command is the container's: ddprun as on any machine. Kubernetes puts variables into arguments, so a dollar of ours is doubled.
 func command(o *Options) []string {
 	args := []string{"ddprun", "--nproc", fmt.Sprint(o.nproc()), "--max-restarts", fmt.Sprint(o.MaxRestarts), "--log-format", "json"}
+	if !o.alone() {
+		args = append(args, "--advertise", "$("+podIP+")")
+	}
+	if o.Grace != Defaults().Grace { // which is ddprun's own
+		args = append(args, "--grace", o.Grace.String())
+	}
+	if o.MetricsPort > 0 {
+		args = append(args, "--metrics-addr", fmt.Sprintf(":%d", o.MetricsPort))
+	}
 	for _, arg := range o.Args {
 		args = append(args, strings.ReplaceAll(arg, "$", "$$"))
 	}

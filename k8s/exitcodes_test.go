@@ -37,6 +37,16 @@ func (r *trial) starts() int {
 	return strings.Count(string(text), "start")
 }
 
+// evict takes a pod away as a drain does.
+func (r *trial) evict(pod string) {
+	r.Helper()
+	eviction := fmt.Sprintf(`{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":%q,"namespace":%q}}`, pod, r.options.Namespace)
+	at := fmt.Sprintf("/api/v1/namespaces/%s/pods/%s/eviction", r.options.Namespace, pod)
+	if out, err := kubectl(r.T, eviction, "create", "--raw", at, "-f", "-"); err != nil {
+		r.Fatalf("%v\n%s", err, out)
+	}
+}
+
 // TestExitCodes: what a real Job controller does after each exit code, with one failure that is forgiven.
 func TestExitCodes(t *testing.T) {
 	for _, c := range []struct {
@@ -79,11 +89,7 @@ func TestExitCodes(t *testing.T) {
 			}
 			return nil
 		})
-		pod := r.pods()[0].Name
-		eviction := fmt.Sprintf(`{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":%q,"namespace":%q}}`, pod, r.options.Namespace)
-		if out, err := kubectl(t, eviction, "create", "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s/eviction", r.options.Namespace, pod), "-f", "-"); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
+		r.evict(r.pods()[0].Name)
 		if how, why := r.ended(); how != batchv1.JobComplete || r.starts() != 2 {
 			t.Errorf("%s: %s after %d starts", how, why, r.starts())
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -207,12 +208,18 @@ func TestArguments(t *testing.T) {
 	if got := strings.Join(command(&o), " "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
+	o = Defaults()
+	o.MinNodes, o.MaxNodes, o.Grace, o.MetricsPort = 2, 2, time.Minute, 9400
+	want = "ddprun --nproc 1 --max-restarts 10 --log-format json --advertise $(POD_IP) --grace 1m0s --metrics-addr :9400 /etc/ddprun/train.yaml"
+	if got := strings.Join(command(&o), " "); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
 }
 
 // TestEnvironment: what is told to the agent of a pod.
 func TestEnvironment(t *testing.T) {
 	o := Defaults()
-	o.Name, o.MinNodes, o.MaxNodes, o.MetricsPort = "run", 2, 20, 9400
+	o.Name, o.MinNodes, o.MaxNodes = "run", 2, 20
 	values := func() map[string]string {
 		got := map[string]string{}
 		for _, v := range environment(&o) {
@@ -224,16 +231,14 @@ func TestEnvironment(t *testing.T) {
 		return got
 	}
 	want := map[string]string{
-		"HOME":                "/tmp",
-		"DDPRUN_NNODES":       "2:20",
-		"DDPRUN_NODE_RANK":    "metadata.annotations['batch.kubernetes.io/job-completion-index']",
-		"DDPRUN_RUN_ID":       "metadata.labels['batch.kubernetes.io/controller-uid']",
-		"DDPRUN_JOIN":         "run,run-0.run,run-1.run,run-2.run,run-3.run,run-4.run,run-5.run,run-6.run,run-7.run",
-		"DDPRUN_PORT":         "29400",
-		"DDPRUN_ADVERTISE":    "status.podIP",
-		"DDPRUN_KEY_FILE":     "/etc/ddprun-key/key",
-		"DDPRUN_GRACE":        "25s",
-		"DDPRUN_METRICS_ADDR": ":9400",
+		"HOME":             "/tmp",
+		"DDPRUN_NNODES":    "2:20",
+		"DDPRUN_NODE_RANK": "metadata.annotations['batch.kubernetes.io/job-completion-index']",
+		"DDPRUN_RUN_ID":    "metadata.labels['batch.kubernetes.io/controller-uid']",
+		"DDPRUN_JOIN":      "run,run-0.run,run-1.run,run-2.run,run-3.run,run-4.run,run-5.run,run-6.run,run-7.run",
+		"DDPRUN_PORT":      "29400",
+		"POD_IP":           "status.podIP",
+		"DDPRUN_KEY_FILE":  "/etc/ddprun-key/key",
 	}
 	if got := values(); !maps.Equal(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)

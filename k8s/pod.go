@@ -63,7 +63,8 @@ func container(o *Options) corev1.Container {
 			ReadOnlyRootFilesystem:   ptr(true),
 			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 		},
-		StartupProbe:   probe(5*time.Second, 60),
+		// An agent answers from when the text is prepared, which may take hours. Until then nothing but its own end ends it.
+		StartupProbe:   probe(5*time.Second, int32(7*24*time.Hour/(5*time.Second))),
 		LivenessProbe:  probe(30*time.Second, 6),
 		ReadinessProbe: probe(10*time.Second, 3),
 	}
