@@ -130,7 +130,7 @@ func (s *sim) judge() {
 			s.violate("the run is done, but its newest checkpoint is at step %d of %d", s.fs.newest(), s.total)
 		case code == codeNoProgress && last.Barren < maxBarren-1:
 			s.violate("the run is given up after %d failures", last.Barren)
-		case code == codeFailed && (s.fs.outcome == nil || s.fs.outcome.Failure == nil):
+		case code == codeFailed && s.final.Failure == nil:
 			s.violate("the run has failed without a failure")
 		}
 	}

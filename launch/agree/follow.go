@@ -7,7 +7,7 @@ import "slices"
 func (m *Machine) follow() {
 	if l := m.lead; l != nil && l.record != nil && m.highest() > l.record.Number {
 		m.log("warn", "another agent has claimed a later generation", "generation", m.highest(), "coordinator", m.look.Highest.Coordinator)
-		if m.peers[m.look.Highest.Coordinator] == nil {
+		if p := m.peers[m.look.Highest.Coordinator]; p == nil || !p.connected {
 			m.hold = min(2*max(m.hold, 2*m.c.Lease), max(m.c.RejoinTimeout, m.c.Lease))
 		}
 		m.lead = nil

@@ -250,15 +250,19 @@ func (l *leader) defers(m *Machine) string {
 	return ""
 }
 
-// heldUntil is how long a generation is left alone whose coordinator this agent has never seen: part of the run goes on beyond a cut
-// network. Each time that it is overtaken so it waits twice as long.
+// heldUntil is how long a generation is left alone that neither this agent nor one that follows it is in, and whose coordinator cannot be
+// reached: part of the run goes on beyond a cut network. It lasts while checkpoints come, and twice as long each time that this agent is
+// overtaken so: of two parts that could each go on alone one does, instead of both in turn.
 func (l *leader) heldUntil(m *Machine) time.Duration {
 	r := m.look.Highest
-	if r == nil || r.Number <= m.base || m.peers[r.Coordinator] != nil {
+	if r == nil || r.Number <= m.base {
 		return 0
 	}
-	for _, p := range m.order {
-		if p.report != nil && (p.report.Ran == r.Number || p.report.Tried == r.Number) {
+	if p := m.peers[r.Coordinator]; p != nil && (p.connected || p.report != nil && p.report.Gone) {
+		return 0
+	}
+	for _, member := range r.Members {
+		if p := m.peers[member.ID]; p == m.self || p != nil && m.fresh(p) && p.report.Head == m.c.Self.ID {
 			return 0
 		}
 	}

@@ -32,12 +32,14 @@ type sim struct {
 	naive   bool      // readers count every checkpoint
 	verbose bool
 
-	history  []string // what happened last
-	broken   string   // the invariant that was violated; empty: none
+	firsts   map[int]map[string]string // of generations: the first failure as agents were told
+	history  []string                  // what happened last
+	broken   string                    // the invariant that was violated; empty: none
 	endedAt  time.Duration
-	endedIn  int  // its generation
-	fresh    bool // an agent began after the outcome of the run was written
-	ended    bool // an agent has exited with what the run came to
+	endedIn  int      // its generation
+	final    *Outcome // as that agent gave it
+	fresh    bool     // an agent began after the outcome of the run was written
+	ended    bool     // an agent has exited with what the run came to
 	codes    map[int][]string
 	messages int
 	claims   int
@@ -130,11 +132,8 @@ func (s *sim) violate(format string, a ...any) {
 
 // run goes on until everybody has exited for good, an invariant is violated, or time is up.
 func (s *sim) run(limit time.Duration) {
-	for len(s.queue) > 0 && s.broken == "" {
+	for len(s.queue) > 0 && s.broken == "" && s.queue[0].at <= limit {
 		e := heap.Pop(&s.queue).(event)
-		if e.at > limit {
-			return
-		}
 		s.now = e.at
 		e.do()
 		if s.over() {
@@ -238,7 +237,7 @@ func (p *process) do(o Output) {
 		s.after(s.between(time.Millisecond, 200*time.Millisecond), func() {
 			var bad []string
 			for _, n := range o.Nodes {
-				if q := s.byID[n.ID]; !q.alive || !s.net.open(p.host.i, q.host.i) {
+				if q := s.byID[n.ID]; !q.alive || !s.net.path(p.host.i, q.host.i) {
 					bad = append(bad, n.ID)
 				}
 			}
@@ -257,6 +256,10 @@ func (p *process) do(o Output) {
 			s.violate("%s is told twice of the failure of generation %d", p.node.ID, o.Number)
 		}
 		p.failed = o.Number
+		if s.firsts[o.Number] == nil {
+			s.firsts[o.Number] = map[string]string{}
+		}
+		s.firsts[o.Number][p.node.ID] = o.Failure.Message
 	case Log:
 		if o.Level != "debug" || s.verbose {
 			s.note("%s [%s] %s %v", p.node.ID, o.Level, o.Text, o.Attrs)
@@ -284,7 +287,7 @@ func (p *process) exit(o Outcome) {
 		return // it belongs to a start anew, by an agent that began when the run had ended
 	}
 	if !s.ended {
-		s.endedIn = o.Generation
+		s.endedIn, s.final = o.Generation, &o
 	}
 	s.codes[o.Code] = append(s.codes[o.Code], p.node.ID)
 	s.ended, s.endedAt = true, s.now

@@ -7,7 +7,7 @@ import (
 
 // newSim makes a world from a seed. hosts: 0 for a number from the seed.
 func newSim(seed uint64, hosts int) *sim {
-	s := &sim{seed: seed, r: rand.New(rand.NewPCG(seed, 1)), byID: map[string]*process{}, worlds: map[int]*world{}, codes: map[int][]string{}}
+	s := &sim{seed: seed, r: rand.New(rand.NewPCG(seed, 1)), byID: map[string]*process{}, worlds: map[int]*world{}, codes: map[int][]string{}, firsts: map[int]map[string]string{}}
 	s.net.cut = map[[2]int]int{}
 	s.fs = files{s: s, begun: map[int]int64{}, slow: map[int]bool{}, failing: map[int]bool{}, hung: map[int]bool{}}
 	if hosts == 0 {

@@ -4,7 +4,8 @@ import "time"
 
 // network is which hosts can reach which, by directed links.
 type network struct {
-	cut   map[[2]int]int // how many faults cut the link
+	cut   map[[2]int]int  // how many faults cut the link
+	paths map[[2]int]bool // pairs whose data-plane path is cut, the lesser first
 	slow  bool
 	loss  float64
 	twice float64
@@ -14,6 +15,9 @@ func (n *network) passes(from, to int) bool { return n.cut[[2]int{from, to}] == 
 
 // open says whether two hosts reach each other both ways.
 func (n *network) open(a, b int) bool { return n.passes(a, b) && n.passes(b, a) }
+
+// path says whether ranks of two hosts reach each other.
+func (n *network) path(a, b int) bool { return n.open(a, b) && !n.paths[[2]int{min(a, b), max(a, b)}] }
 
 // block cuts a link, or joins it again.
 func (s *sim) block(from, to, by int) {

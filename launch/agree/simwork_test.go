@@ -213,12 +213,12 @@ func (w *world) whole() bool {
 			return false
 		}
 	}
-	if len(w.s.net.cut) == 0 {
+	if len(w.s.net.cut)+len(w.s.net.paths) == 0 {
 		return true
 	}
 	for i, a := range w.record.Members {
 		for _, b := range w.record.Members[:i] {
-			if !w.s.net.open(w.jobs[a.ID].p.host.i, w.jobs[b.ID].p.host.i) {
+			if !w.s.net.path(w.jobs[a.ID].p.host.i, w.jobs[b.ID].p.host.i) {
 				return false
 			}
 		}
@@ -272,7 +272,7 @@ func (w *world) stuck() {
 	for _, a := range w.record.Members {
 		for _, b := range w.record.Members {
 			ja, jb := w.jobs[a.ID], w.jobs[b.ID]
-			if ja != nil && jb != nil && !ja.dead && !jb.dead && !w.s.net.open(ja.p.host.i, jb.p.host.i) && w.s.chance(0.1) {
+			if ja != nil && jb != nil && !ja.dead && !jb.dead && !w.s.net.path(ja.p.host.i, jb.p.host.i) && w.s.chance(0.1) {
 				ja.p.give(PathLost{b.ID})
 			}
 		}
