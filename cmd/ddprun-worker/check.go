@@ -41,6 +41,7 @@ func newCheckCommand() *cobra.Command {
 	cmd.Flags().IntVar(&o.least, "nproc", 1, "ranks of the run; of one whose number of nodes may change, the least")
 	cmd.Flags().IntVar(&o.most, "max-nproc", 0, "... and the most (default: the same)")
 	cmd.Flags().StringVar(&o.runID, "run-id", "", "`name` of the run: what it has written to output_dir itself is not in its way")
+	cmd.Flags().BoolVar(&o.shared, "shared", false, "several nodes check the same: shards that were made stay, since others may be using them, also where the check fails")
 	cmd.Flags().BoolVar(&o.dry, "dry-run", false, "leave nothing behind")
 	return cmd
 }
@@ -49,11 +50,12 @@ func newCheckCommand() *cobra.Command {
 type checkOptions struct {
 	least, most int // ranks
 	runID       string
+	shared      bool
 	dry         bool
 }
 
 // check refuses what the ranks would refuse. On the way it prepares the text, which they find done; where that fails, or in a dry
-// run, everything it made is gone again, but for parts of a large text that are finished.
+// run, everything it made is gone again, but for parts of a large text that are finished, and shards that other nodes may have found.
 func check(ctx context.Context, c *config.Config, o checkOptions, stderr io.Writer) (sums digests, err error) {
 	o.most = max(o.most, o.least)
 	if _, err := c.ElasticLanes(o.least, o.most); err != nil {
@@ -96,7 +98,7 @@ func check(ctx context.Context, c *config.Config, o checkOptions, stderr io.Writ
 	if err == nil {
 		sums, err = digestsOf(c, t, data)
 	}
-	if err != nil && !errors.Is(err, errStopped) {
+	if err != nil && !errors.Is(err, errStopped) && (!o.shared || o.dry) {
 		data.undo()
 		remove(parents)
 	}

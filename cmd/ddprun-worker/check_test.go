@@ -86,6 +86,21 @@ func TestCheckRefuses(t *testing.T) {
 	}
 }
 
+// Where several nodes check the same, one that fails leaves the shards that it has made: another may be using them.
+func TestFailedCheckLeavesShardsToOtherNodes(t *testing.T) {
+	w := newWorkspace(t)
+	w.write("heldout.txt", "gr\xfcn\n")
+	cfg := w.resolved("eval_data: " + w.path("heldout.txt"))
+	for want, shared := range []string{"--shared=false", "--shared=true"} {
+		if _, err := worker(cfg, "check", shared); exitCode(err) != exitInput {
+			t.Fatalf("%s: %v", shared, err)
+		}
+		if made, _ := filepath.Glob(w.path("runs/out/.ddprun/shards/*/index.json")); len(made) != want {
+			t.Errorf("%s: %q are left, want %d", shared, made, want)
+		}
+	}
+}
+
 func TestCheckRefusesWhatIsNoConfiguration(t *testing.T) {
 	w := newWorkspace(t)
 	before := w.tree()

@@ -73,6 +73,7 @@ func findWorker(flag string) (string, error) {
 type checkRequest struct {
 	least, most int    // ranks of the run
 	runID       string // empty: one that nobody has begun
+	shared      bool   // other nodes check the same, and may use what this one has made
 	dry         bool   // leave nothing behind
 }
 
@@ -85,7 +86,7 @@ func workerCheck(ctx context.Context, worker string, o checkRequest, settled []b
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd := exec.CommandContext(ctx, worker, "check", "--nproc", strconv.Itoa(o.least), "--max-nproc", strconv.Itoa(o.most),
-		"--run-id", o.runID, "--dry-run="+strconv.FormatBool(o.dry))
+		"--run-id", o.runID, "--dry-run="+strconv.FormatBool(o.dry), "--shared="+strconv.FormatBool(o.shared))
 	cmd.Stdin = bytes.NewReader(settled)
 	var stdout bytes.Buffer
 	cmd.Stdout = &stdout
