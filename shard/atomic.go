@@ -75,13 +75,16 @@ func lockFile(ctx context.Context, path string, waiting func()) (unlock func(), 
 func cleanTemporary(dir string) error { return removeAll(dir, tmpPrefix) }
 
 // removeAll removes what begins with prefix in dir.
-func removeAll(dir, prefix string) error {
+func removeAll(dir, prefix string) error { return removeBut(dir, prefix, "") }
+
+// removeBut is removeAll, but for names that hold kept; empty: none does.
+func removeBut(dir, prefix, kept string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return fmt.Errorf("shard: %w", err)
 	}
 	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), prefix) {
+		if strings.HasPrefix(entry.Name(), prefix) && (kept == "" || !strings.Contains(entry.Name(), kept)) {
 			if err := os.RemoveAll(filepath.Join(dir, entry.Name())); err != nil {
 				return fmt.Errorf("shard: remove what an earlier run left: %w", err)
 			}

@@ -26,7 +26,7 @@ func newScratch(dir string, bytes int64) (*scratch, error) {
 		return nil, fmt.Errorf("shard: %w", err)
 	}
 	defer f.Close()
-	if err := os.Remove(f.Name()); err != nil {
+	if err := os.Remove(f.Name()); err != nil && !errors.Is(err, os.ErrNotExist) { // another node that sweeps may have been faster
 		return nil, fmt.Errorf("shard: %w", err)
 	}
 	// Room is taken now: a disk that is full later would end the process on a write to memory.

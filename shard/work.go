@@ -275,10 +275,11 @@ func (w *workshop) publish(ctx context.Context) (bool, error) {
 	return true, sweep(w.final)
 }
 
-// sweep removes what the making of a corpus has left in its directory, the claim last: as long as it lies there, there is more.
+// sweep removes what the making of a corpus has left in its directory, the claim last: as long as it lies there, there is more. Temporary files
+// of who already makes samples there stay: the next one that makes samples removes what is left of those (samples.go).
 func sweep(dir string) error {
 	for _, prefix := range []string{"part-", tmpPrefix, finishClaim + claimSuffix} {
-		if err := removeAll(dir, prefix); err != nil {
+		if err := removeBut(dir, prefix, "-samples-"); err != nil {
 			return err
 		}
 	}

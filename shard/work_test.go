@@ -82,6 +82,22 @@ func TestPublishedIsKept(t *testing.T) {
 	}
 }
 
+// TestSweepLeavesSamples: a node that finds a corpus and tidies up leaves alone what another already writes there.
+func TestSweepLeavesSamples(t *testing.T) {
+	cfg := partedConfig(t, t.TempDir(), 1, "a")
+	report := prepare(t, cfg)
+	for _, name := range []string{finishClaim + claimSuffix, ".tmp-b-samples-00.idx-7", ".tmp-b-part-00000.json-7"} {
+		writeFile(t, filepath.Join(report.Dir, name), "")
+	}
+	if again := prepare(t, cfg); !again.Reused {
+		t.Fatalf("%+v", again)
+	}
+	left, _ := filepath.Glob(filepath.Join(report.Dir, tmpPrefix+"*"))
+	if len(left) != 1 || filepath.Base(left[0]) != ".tmp-b-samples-00.idx-7" || !swept(report.Dir) {
+		t.Errorf("left: %q", left)
+	}
+}
+
 // partedConfig prepares n files, each a part, in dir.
 func partedConfig(t *testing.T, dir string, n int, host string) PrepareConfig {
 	t.Helper()
