@@ -2,6 +2,7 @@ package launch
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,51 +14,97 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ddprun/ddprun/launch/agree"
 	"github.com/ddprun/ddprun/launch/pipe"
 )
 
 // killAfter is how long workers get to end by themselves when another one has failed.
 const killAfter = time.Second
 
-// attempt is one start of all workers.
+// attempt is one generation's workers on this node.
 type attempt struct {
-	run      *run
-	dir      string // of its logs; empty: none
-	number   int    // generation
-	restarts int    // before it
-	workers  []*worker
-	exits    chan *worker // workers that have ended
-	accused  chan *worker // workers that have reported an error, and one that the watch has found at fault
+	run     *run
+	record  agree.Record
+	me      agree.Member
+	dir     string        // of the generation's logs; empty: none
+	mu      sync.Mutex    // guards what the driver's goroutine looks at while workers are being started
+	workers []*worker     // grows in startWorkers alone
+	until   time.Duration // their lease, on pipe.Boottime; 0: none
+	exits   chan *worker  // workers that have ended
+	accused chan *worker  // workers that have reported an error, and one that the watch has found at fault
+	orders  chan order
+	ended   chan struct{} // closed when no worker is left
 
 	telling  sync.WaitGroup   // the goroutines of tell
 	unwatch  func()           // ends the watch: what workers do from now on is asked of them
+	asked    bool             // the workers were asked to stop with a checkpoint
 	stopped  time.Time        // when the workers were told that one has failed; zero: none has
 	killed   time.Time        // when the agent killed whoever was left; zero: it has not
 	deadline <-chan time.Time // when that is due; nil: not yet
 }
 
-// startAttempt starts all workers. If one does not start, the others are ended again.
-func (r *run) startAttempt() (*attempt, error) {
-	a := &attempt{run: r, number: r.outcome.Attempts, restarts: r.outcome.Attempts, exits: make(chan *worker, r.NProc), accused: make(chan *worker, r.NProc+1)}
-	if r.LogDir != "" {
-		var err error
-		if a.dir, a.number, err = attemptDir(r.LogDir, r.NProc); err != nil {
-			return nil, err
+// order is what the driver wants of an attempt's workers.
+type order struct {
+	how    agree.StopHow // empty: kill them
+	reason string
+	stacks bool // instead: show their stacks
+}
+
+// newAttempt prepares this node's part of a generation; work does it.
+func (r *run) newAttempt(record agree.Record) *attempt {
+	return &attempt{run: r, record: record, me: memberOf(record, r.self.ID),
+		exits: make(chan *worker, r.NProc), accused: make(chan *worker, r.NProc+1),
+		orders: make(chan order, 64), ended: make(chan struct{})}
+}
+
+// memberOf returns a node's place in a record that has it.
+func memberOf(record agree.Record, id string) agree.Member {
+	for _, m := range record.Members {
+		if m.ID == id {
+			return m
 		}
-		r.prune(a.number)
 	}
-	r.outcome.Attempts++
-	store := pipe.Prefix(r.store, a.prefix())
-	for rank := range r.NProc {
-		start := a.startMessage(rank)
-		env := workerEnv(r.Env, start, r.outcome.Attempts-1, r.Config, r.mark)
-		w, err := startWorker(r.spawner, r.argv, env, start, store, a.outlet(rank))
-		if err != nil {
-			a.kill()
-			a.watch(context.Background())
-			return nil, err
+	return agree.Member{}
+}
+
+// work starts the workers, steers them to their end, and tells the driver how that came about.
+func (a *attempt) work() {
+	defer close(a.ended)
+	if err := a.startWorkers(); err != nil {
+		a.kill()
+		a.watch()
+		a.run.tell(agree.WorkersFailed{Number: a.record.Number, Failure: a.failureToStart(err)})
+		a.run.tell(agree.WorkersDown{Number: a.record.Number, End: agree.Failed})
+		return
+	}
+	a.watch()
+	down := agree.WorkersDown{Number: a.record.Number, End: a.end(), Checkpoint: a.newCheckpoint()}
+	if first, at := a.firstFailure(); down.End == agree.Failed {
+		a.run.tell(a.failed(a.describe(first), first, at))
+	}
+	a.run.tell(down)
+}
+
+// startWorkers starts the workers of this node.
+func (a *attempt) startWorkers() error {
+	r := a.run
+	if r.LogDir != "" {
+		a.dir = filepath.Join(r.LogDir, attemptName(a.record.Number))
+		r.prune(a.record.Number)
+	}
+	store := r.storeOf(a.record)
+	for local := range r.NProc {
+		start := a.startMessage(local)
+		if start.LogDir != "" {
+			if err := os.MkdirAll(start.LogDir, 0o777); err != nil {
+				return fmt.Errorf("launch: log directory: %w", err)
+			}
 		}
-		a.workers = append(a.workers, w)
+		w, err := startWorker(r.spawner, r.argv, workerEnv(r.Env, start, a.record.Restarts, r.Config, r.mark), start, store, a.outlet(start))
+		if err != nil {
+			return err
+		}
+		a.add(w)
 		if start.Debug {
 			r.Logger.Warn().Int("rank", start.Rank).Int("pid", w.process.Pid).
 				Msgf("rank %d waits for a debugger: gdb -p %d, or dlv attach %d", start.Rank, w.process.Pid, w.process.Pid)
@@ -65,26 +112,42 @@ func (r *run) startAttempt() (*attempt, error) {
 		go a.follow(w)
 	}
 	r.shown.Store(a)
-	r.Logger.Info().Int("nproc", r.NProc).Int("threads", r.threads).Int("generation", a.number).
+	r.Logger.Info().Int("nproc", r.NProc).Int("threads", r.threads).Int("generation", a.record.Number).
 		Str("log_dir", a.dir).Msg("workers started")
-	return a, nil
+	return nil
 }
 
-// startMessage says what the worker of a rank is told. One node: the rank is the local rank.
-func (a *attempt) startMessage(rank int) pipe.Start {
+// startMessage says what a worker of this node is told.
+func (a *attempt) startMessage(local int) pipe.Start {
+	rank := a.me.FirstRank + local
+	host := a.me.Addr
+	if len(a.record.Members) == 1 {
+		host = "127.0.0.1"
+	}
 	return pipe.Start{
-		Config: a.run.ConfigJSON, RunID: a.run.RunID, Generation: a.number,
+		Config: a.run.ConfigJSON, RunID: a.run.RunID, Generation: a.record.Number,
 		OutputDir: a.run.OutputDir, LogDir: a.rankDir(rank),
-		Rank: rank, LocalRank: rank, WorldSize: a.run.NProc, LocalWorldSize: a.run.NProc, NodeRank: 0, NodeCount: 1,
-		Threads: a.run.threads, Host: "127.0.0.1",
+		Rank: rank, LocalRank: local, WorldSize: a.record.World, LocalWorldSize: a.me.NProc,
+		NodeRank: a.me.GroupRank, NodeCount: len(a.record.Members), Nodes: nodesOf(a.record),
+		MinWorld: a.run.MinNodes * a.run.NProc, MaxWorld: max(a.record.World, a.record.MaxWorld), StartStep: a.record.Start,
+		Threads: a.run.threads, Host: host,
 		Debug: slices.Contains(a.run.DebugRanks, rank), Debugging: len(a.run.DebugRanks) > 0,
 	}
 }
 
+// nodesOf says where the ranks of a generation are.
+func nodesOf(record agree.Record) []pipe.Node {
+	nodes := make([]pipe.Node, len(record.Members))
+	for i, m := range record.Members {
+		nodes[i] = pipe.Node{ID: m.ID, Name: m.Host, Address: m.Addr, FirstRank: m.FirstRank, Ranks: m.NProc}
+	}
+	return nodes
+}
+
 // outlet says where the output of a rank goes.
-func (a *attempt) outlet(rank int) outlet {
-	out := outlet{dir: a.rankDir(rank), maxLog: a.run.LogMaxSize, log: a.run.Logger.With().Int("rank", rank).Logger()}
-	out.stdout, out.stderr = a.run.screens(rank, a.run.stdout, a.run.stderr)
+func (a *attempt) outlet(start pipe.Start) outlet {
+	out := outlet{dir: start.LogDir, maxLog: a.run.LogMaxSize, log: a.run.Logger.With().Int("rank", start.Rank).Logger()}
+	out.stdout, out.stderr = a.run.screens(start.Rank, a.run.stdout, a.run.stderr)
 	return out
 }
 
@@ -94,9 +157,6 @@ func (a *attempt) rankDir(rank int) string {
 	}
 	return filepath.Join(a.dir, strconv.Itoa(rank))
 }
-
-// prefix is the attempt's part of the store.
-func (a *attempt) prefix() string { return fmt.Sprintf("generation-%d/", a.number) }
 
 // follow sends w on accused if it reports an error, and on exits when it has ended.
 func (a *attempt) follow(w *worker) {
@@ -117,8 +177,7 @@ func (a *attempt) follow(w *worker) {
 }
 
 // watch steers the workers until the last one has ended and its output is out.
-func (a *attempt) watch(ctx context.Context) {
-	cancelled := ctx.Done()
+func (a *attempt) watch() {
 	watching := a.beginWatch()
 	for running := len(a.workers); running > 0; {
 		select {
@@ -129,13 +188,10 @@ func (a *attempt) watch(ctx context.Context) {
 			}
 		case w := <-a.accused:
 			a.stopFor(w)
-		case s := <-a.run.signals:
-			a.onSignal(s)
+		case o := <-a.orders:
+			a.obey(o)
 		case <-a.deadline:
 			a.killAtDeadline()
-		case <-cancelled:
-			cancelled = nil
-			a.kill()
 		}
 	}
 	a.unwatch()
@@ -144,7 +200,6 @@ func (a *attempt) watch(ctx context.Context) {
 	for _, w := range a.workers {
 		w.awaitOutput()
 	}
-	a.run.store.Drop(a.prefix())
 }
 
 // stopFor ends the attempt because w has failed.
@@ -156,29 +211,50 @@ func (a *attempt) stopFor(w *worker) {
 	a.unwatch()
 	a.tell(pipe.Stop{Reason: fmt.Sprintf("rank %d failed", w.start.Rank), How: pipe.StopNow})
 	a.deadline = time.After(killAfter)
+	if e := w.agent.Report().Error; e != nil || !a.asked { // the driver hears of it now, and of the first failure when all have ended
+		f := &Failure{Rank: w.start.Rank, ExitCode: -1, Message: fmt.Sprintf("rank %d failed", w.start.Rank)}
+		switch {
+		case e != nil:
+			f.Message, f.Permanent = e.Message, e.Permanent
+		case w.fault != nil:
+			f.Message = w.fault.message
+		}
+		early := a.failed(f, nil, a.stopped)
+		if e == nil || !e.Secondary {
+			early.Failure.Echo = 1
+		}
+		a.run.tell(early)
+	}
 	if w.fault != nil {
 		w.kill() // it would not obey, and the others wait for it
 	}
 }
 
-// onSignal does what a signal to the agent asks for.
-func (a *attempt) onSignal(s os.Signal) {
-	r := a.run
-	switch r.policy.on(s, time.Now()) {
-	case requestStop:
-		if !r.stopBy(s) {
-			return
-		}
-		a.tell(pipe.Stop{Reason: signalName(s), How: pipe.StopCheckpoint})
-		if a.stopped.IsZero() {
-			a.deadline = time.After(r.Grace)
-		}
-	case requestKill:
-		r.Logger.Warn().Str("signal", signalName(s)).Msg("stopping at once, without a checkpoint")
-		r.stop = s
-		a.kill()
-	case requestStacks:
+// obey does what the driver wants.
+func (a *attempt) obey(o order) {
+	switch {
+	case o.stacks:
 		a.telling.Go(func() { a.showStacks(context.Background()) })
+	case o.how == agree.StopCheckpoint:
+		a.asked = true
+		a.tell(pipe.Stop{Reason: o.reason, How: pipe.StopCheckpoint})
+	case o.how == agree.StopNow:
+		if a.killed.IsZero() && a.stopped.IsZero() {
+			a.stopped = time.Now()
+			a.unwatch()
+			a.tell(pipe.Stop{Reason: o.reason, How: pipe.StopNow})
+			a.deadline = time.After(killAfter)
+		}
+	default:
+		a.kill()
+	}
+}
+
+// stop gives an order. It never blocks: an attempt that has 64 of them before it has all that it needs.
+func (a *attempt) stop(o order) {
+	select {
+	case a.orders <- o:
+	default:
 	}
 }
 
@@ -211,6 +287,63 @@ func (a *attempt) kill() {
 	}
 }
 
+// end says how the workers have ended.
+func (a *attempt) end() agree.End {
+	first, _ := a.firstFailure()
+	if first != nil && !(a.asked && obeyed(first)) {
+		return agree.Failed
+	}
+	end := agree.Finished
+	for _, w := range a.workers {
+		switch w.state.ExitCode() {
+		case ExitDone:
+		case ExitComeAgain:
+			end = max(end, agree.Stopped)
+		default:
+			if first == nil {
+				return agree.Killed // by the agent
+			}
+			end = max(end, agree.Stopped)
+		}
+	}
+	return end
+}
+
+// newCheckpoint is the step of the newest checkpoint that this attempt has made, 0 if it has made none.
+func (a *attempt) newCheckpoint() int64 {
+	var resumed, checkpoint int64
+	for _, w := range a.workers {
+		resumed, checkpoint = max(resumed, w.report.Resumed), max(checkpoint, w.report.Progress.Checkpoint)
+	}
+	if checkpoint <= resumed {
+		return 0
+	}
+	return checkpoint
+}
+
+// failed is what the machine is told of a failure. w is the worker, as far as it has ended.
+func (a *attempt) failed(f *Failure, w *worker, at time.Time) agree.WorkersFailed {
+	f.Host, f.At = a.run.self.Host, at
+	detail, err := json.Marshal(f)
+	if err != nil {
+		panic(err) // a struct of texts and numbers
+	}
+	known := agree.Failure{Node: a.run.self.ID, Rank: f.Rank, Echo: 2, ExitCode: f.ExitCode, Permanent: f.Permanent, Message: f.Message, Detail: detail}
+	if w != nil {
+		known.Echo = echo(w)
+	}
+	return agree.WorkersFailed{Number: a.record.Number, Failure: known}
+}
+
+// failureToStart is the failure of a node on which a worker cannot be started.
+func (a *attempt) failureToStart(err error) agree.Failure {
+	a.run.startErr = err
+	f := &Failure{Rank: a.me.FirstRank, ExitCode: ExitFailed, Message: err.Error(), Permanent: true}
+	failure := a.failed(f, nil, time.Now()).Failure
+	failure.Echo = 1
+	return failure
+}
+
 // bad says whether a worker that has ended has failed.
 func bad(w *worker) bool {
 	switch code := w.state.ExitCode(); {
@@ -224,3 +357,23 @@ func bad(w *worker) bool {
 }
 
 func signalName(s os.Signal) string { return unix.SignalName(s.(syscall.Signal)) }
+
+// lease lets the workers run until a time on the machine's clock, and no longer without another word.
+func (a *attempt) lease(until time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.until = pipe.Boottime() + until - a.run.now()
+	for _, w := range a.workers {
+		w.agent.Lease(a.until)
+	}
+}
+
+// add takes up a worker that was started.
+func (a *attempt) add(w *worker) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.until != 0 {
+		w.agent.Lease(a.until)
+	}
+	a.workers = append(a.workers, w)
+}

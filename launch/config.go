@@ -1,7 +1,9 @@
 package launch
 
 import (
+	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -13,16 +15,30 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/ddprun/ddprun/launch/agree"
 )
 
 // Defaults of Config.
 const (
 	DefaultGrace       = 25 * time.Second
 	DefaultMaxRestarts = 3 // for callers: a Config with MaxRestarts 0 does not restart
+
+	DefaultPort          = 29400 // torchrun's; memberlist takes the one after it
+	DefaultLease         = agree.DefaultLease
+	DefaultLastCall      = 10 * time.Second
+	DefaultJoinTimeout   = 10 * time.Minute
+	DefaultRejoinTimeout = 5 * time.Minute
 )
+
+// MinLease keeps a busy node from being taken for a dead one.
+const MinLease = time.Second
 
 // MaxWorkers bounds Config.NProc: above it lies a slip of the finger, not a machine.
 const MaxWorkers = 1024
+
+// MaxNodes bounds Nodes.MaxNodes in the same sense.
+const MaxNodes = 4096
 
 // Tee says which ranks' output is shown on the agent's own, besides being filed.
 type Tee string
@@ -49,7 +65,7 @@ type Config struct {
 
 	OutputDir string // told to the workers; may be empty
 	LogDir    string // holds attempt_<n>/<rank>/; empty: logs below OutputDir, or no files if that is empty too
-	RunID     string // told to the workers; empty: a random one
+	RunID     string // told to the workers; empty: a random one, or with more than one node one that follows from OutputDir
 
 	ThreadsPerRank int           // 0: OMP_NUM_THREADS, else the cores the process may use / NProc, at least 1
 	MaxRestarts    int           // attempts after the first one; 0: none
@@ -61,9 +77,65 @@ type Config struct {
 	LogMaxAttempts int           // attempts whose logs are kept; 0: all
 	Tee            Tee
 
+	Nodes // where there is more than one
+
 	Stdout, Stderr io.Writer // where workers' lines are shown; nil: nowhere. One line is one or part of one Write.
 	Logger         zerolog.Logger
 	Env            []string // environment that workers' variables are added to; nil: os.Environ()
+}
+
+// Nodes says how this node finds the others. The zero value is a node alone, which opens no network port.
+type Nodes struct {
+	MinNodes, MaxNodes int      // equal: exactly so many; 0: 1
+	NodeRank           int      // -1: none declared; of a node alone of no effect
+	Join               []string // host or host:port of agents to find the others through
+	Port               int      // TCP for agents; the one after it, TCP and UDP, for memberlist. 0: DefaultPort
+	Listen, Advertise  string   // address or interface; empty: all, and the one that leads to the others
+	Key                []byte   // the job's; nil: agents are not authenticated
+
+	// Resolve finds addresses of names that Go's own resolver does not know; nil: none.
+	Resolve func(ctx context.Context, host string) ([]string, error)
+
+	JoinTimeout   time.Duration // for MinNodes to be there at first; 0: DefaultJoinTimeout
+	RejoinTimeout time.Duration // ... and after nodes were lost; 0: DefaultRejoinTimeout
+	LastCall      time.Duration // how long nobody new may come before a start with fewer than MaxNodes; 0: DefaultLastCall
+	Lease         time.Duration // how long a node is waited for that says nothing; 0: DefaultLease
+
+	// Digests must be the same on all nodes: "configuration", and of what was read ("model", "tokenizer", "shards", "program").
+	Digests map[string]string
+	Note    string                // what this node's ranks run on, for people
+	Newest  func() (int64, error) // step of the newest checkpoint in OutputDir that counts, 0: none; nil: never one
+}
+
+// withDefaults checks n and fills in what was left empty.
+func (n Nodes) withDefaults(outputDir string) (Nodes, error) {
+	if n.MinNodes == 0 && n.MaxNodes == 0 {
+		n.MinNodes, n.MaxNodes = 1, 1
+	}
+	switch {
+	case n.MinNodes < 1 || n.MaxNodes < n.MinNodes:
+		return n, fmt.Errorf("launch: from %d to %d nodes; want at least 1, and the second number not below the first", n.MinNodes, n.MaxNodes)
+	case n.MaxNodes > MaxNodes:
+		return n, fmt.Errorf("launch: %d nodes; at most %d are allowed", n.MaxNodes, MaxNodes)
+	case n.NodeRank < -1:
+		return n, fmt.Errorf("launch: node rank is %d; it must be at least 0, or -1 for none", n.NodeRank)
+	case n.MaxNodes > 1 && outputDir == "":
+		return n, errors.New("launch: several nodes need an output directory that they share")
+	case n.Lease != 0 && n.Lease < MinLease:
+		return n, fmt.Errorf("launch: lease is %v; it must be at least %v, so that a busy node is not taken for a dead one", n.Lease, MinLease)
+	case n.JoinTimeout < 0 || n.RejoinTimeout < 0 || n.LastCall < 0:
+		return n, errors.New("launch: a time-out is negative")
+	}
+	for value, standard := range map[*time.Duration]time.Duration{&n.JoinTimeout: DefaultJoinTimeout, &n.RejoinTimeout: DefaultRejoinTimeout,
+		&n.LastCall: DefaultLastCall, &n.Lease: DefaultLease} {
+		if *value == 0 {
+			*value = standard
+		}
+	}
+	if n.Port == 0 {
+		n.Port = DefaultPort
+	}
+	return n, nil
 }
 
 // withDefaults checks c and fills in what was left empty.
@@ -77,8 +149,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("launch: threads per rank is %d; it must be at least 1, or 0 for the default", c.ThreadsPerRank)
 	case c.MaxRestarts < 0:
 		return c, fmt.Errorf("launch: max restarts is %d; it must be at least 0", c.MaxRestarts)
-	case slices.ContainsFunc(c.DebugRanks, func(rank int) bool { return rank < 0 || rank >= c.NProc }):
-		return c, fmt.Errorf("launch: ranks %v shall be debugged; there are ranks 0 to %d", c.DebugRanks, c.NProc-1)
+	case slices.ContainsFunc(c.DebugRanks, func(rank int) bool { return rank < 0 || rank >= c.NProc*max(1, c.MaxNodes) }):
+		return c, fmt.Errorf("launch: ranks %v shall be debugged; there are ranks 0 to %d", c.DebugRanks, c.NProc*max(1, c.MaxNodes)-1)
 	case c.LogMaxSize < 0:
 		return c, fmt.Errorf("launch: log max size is %d bytes; it must be at least 0", c.LogMaxSize)
 	case c.LogMaxAttempts < 0:
@@ -106,8 +178,18 @@ func (c Config) withDefaults() (Config, error) {
 	if c.LogDir == "" && c.OutputDir != "" {
 		c.LogDir = filepath.Join(c.OutputDir, "logs")
 	}
-	if c.RunID == "" {
+	var err error
+	if c.Nodes, err = c.Nodes.withDefaults(c.OutputDir); err != nil {
+		return c, err
+	}
+	switch {
+	case c.RunID != "":
+	case c.MaxNodes == 1:
 		c.RunID = "ddprun-" + randomHex(4)
+	default:
+		if c.RunID, err = DefaultRunID(c.OutputDir); err != nil {
+			return c, err
+		}
 	}
 	if c.Env == nil {
 		c.Env = os.Environ()
@@ -144,4 +226,14 @@ func randomHex(n int) string {
 	bytes := make([]byte, n)
 	rand.Read(bytes) // never fails (crypto/rand)
 	return hex.EncodeToString(bytes)
+}
+
+// DefaultRunID names the run of an output directory, the same on all nodes.
+func DefaultRunID(outputDir string) (string, error) {
+	dir, err := filepath.Abs(outputDir)
+	if err != nil {
+		return "", fmt.Errorf("launch: output directory: %w", err)
+	}
+	digest := sha256.Sum256([]byte(dir))
+	return "ddprun-" + hex.EncodeToString(digest[:4]), nil
 }

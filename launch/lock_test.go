@@ -16,11 +16,11 @@ func failOnWarning(t *testing.T) func(error) {
 
 func TestOutputIsLockedForOneRun(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "runs", "first")
-	release, err := lockOutput(dir, failOnWarning(t))
-	if err != nil {
-		t.Fatal(err)
+	release, exclusive, err := lockOutput(dir, "one", false, failOnWarning(t))
+	if err != nil || !exclusive {
+		t.Fatal(exclusive, err)
 	}
-	_, err = lockOutput(dir, failOnWarning(t))
+	_, _, err = lockOutput(dir, "two", false, failOnWarning(t))
 	if !errors.Is(err, errInUse) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), fmt.Sprintf("pid %d on ", os.Getpid())) {
 		t.Errorf("the second lock: %v", err)
 	}
@@ -36,7 +36,7 @@ func TestOutputIsLockedForOneRun(t *testing.T) {
 	if outcome, err := Run(context.Background(), c); outcome.Code != ExitDone || err != nil {
 		t.Errorf("a run after the other's end: %+v %v", outcome, err)
 	}
-	release, err = lockOutput(dir, failOnWarning(t))
+	release, _, err = lockOutput(dir, "one", false, failOnWarning(t))
 	if err != nil {
 		t.Fatalf("after the run's end: %v", err)
 	}
@@ -48,7 +48,23 @@ func TestOutputThatCannotBeLocked(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := lockOutput(file, failOnWarning(t)); err == nil || errors.Is(err, errInUse) || !strings.Contains(err.Error(), file) {
+	if _, _, err := lockOutput(file, "one", false, failOnWarning(t)); err == nil || errors.Is(err, errInUse) || !strings.Contains(err.Error(), file) {
 		t.Errorf("a file as output directory: %v", err)
+	}
+}
+
+func TestOutputIsSharedByTheAgentsOfOneRun(t *testing.T) {
+	dir := t.TempDir()
+	for range 3 {
+		release, exclusive, err := lockOutput(dir, "one", true, failOnWarning(t))
+		if err != nil || exclusive {
+			t.Fatal(exclusive, err)
+		}
+		defer release()
+	}
+	for _, shared := range []bool{true, false} {
+		if _, _, err := lockOutput(dir, "two", shared, failOnWarning(t)); !errors.Is(err, errInUse) || !strings.Contains(err.Error(), "run one") {
+			t.Errorf("another run, shared %v: %v", shared, err)
+		}
 	}
 }

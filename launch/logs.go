@@ -6,40 +6,25 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"time"
 )
 
-// attemptDir creates the directory of a new attempt, with one a rank in it, and returns it with its number: the first one
-// above all that are there, so that no earlier log is overwritten and two runs never share one.
-func attemptDir(logDir string, ranks int) (string, int, error) {
-	if err := os.MkdirAll(logDir, 0o777); err != nil {
-		return "", 0, fmt.Errorf("launch: log directory: %w", err)
-	}
+// attemptName is the directory of a generation's logs below Config.LogDir.
+func attemptName(generation int) string { return "attempt_" + strconv.Itoa(generation) }
+
+// nextAttempt is the first number above all attempts that have logs in logDir, so that no earlier log is overwritten.
+func nextAttempt(logDir string) (int, error) {
 	entries, err := os.ReadDir(logDir)
-	if err != nil {
-		return "", 0, fmt.Errorf("launch: log directory: %w", err)
+	if err != nil && !os.IsNotExist(err) {
+		return 0, fmt.Errorf("launch: log directory: %w", err)
 	}
-	number := 0
+	next := 0
 	for _, entry := range entries {
 		var n int
-		if _, err := fmt.Sscanf(entry.Name(), "attempt_%d", &n); err == nil && n >= number {
-			number = n + 1
+		if _, err := fmt.Sscanf(entry.Name(), "attempt_%d", &n); err == nil {
+			next = max(next, n+1)
 		}
 	}
-	for ; ; number++ {
-		dir := filepath.Join(logDir, "attempt_"+strconv.Itoa(number))
-		if err := os.Mkdir(dir, 0o777); os.IsExist(err) {
-			continue
-		} else if err != nil {
-			return "", 0, fmt.Errorf("launch: log directory: %w", err)
-		}
-		for rank := range ranks {
-			if err := os.Mkdir(filepath.Join(dir, strconv.Itoa(rank)), 0o777); err != nil {
-				return "", 0, fmt.Errorf("launch: log directory: %w", err)
-			}
-		}
-		return dir, number, nil
-	}
+	return next, nil
 }
 
 // errorFile is the name of a failure's account beside the logs of its rank.
@@ -47,16 +32,17 @@ const errorFile = "error.json"
 
 // writeErrorFile writes f as error.json into its directory, in the form of torch.distributed.elastic's error files, whose
 // readers want message.message and message.extraInfo.timestamp (seconds, as text).
-func writeErrorFile(f *Failure, at time.Time) error {
+func writeErrorFile(f *Failure) error {
 	stack := f.Stack
 	if stack == "" {
 		stack = f.Message
 	}
 	extra := map[string]any{
 		"py_callstack": stack,
-		"timestamp":    strconv.FormatInt(at.Unix(), 10),
+		"timestamp":    strconv.FormatInt(f.At.Unix(), 10),
 		"rank":         f.Rank,
 		"pid":          f.PID,
+		"host":         f.Host,
 		"phase":        f.Phase,
 		"step":         f.Step,
 	}

@@ -9,28 +9,25 @@ import (
 	"time"
 )
 
-func TestAttemptDirIsNewEachTime(t *testing.T) {
+func TestNextAttemptIsAboveAll(t *testing.T) {
 	logs := filepath.Join(t.TempDir(), "a", "logs")
-	for want := range 3 {
-		dir, number, err := attemptDir(logs, 2)
-		if err != nil || number != want {
-			t.Fatal(dir, number, err)
-		}
-		if _, err := os.Stat(filepath.Join(dir, "1")); err != nil {
-			t.Error(err)
+	want := func(want int) {
+		t.Helper()
+		if next, err := nextAttempt(logs); err != nil || next != want {
+			t.Errorf("%d %v, want %d", next, err, want)
 		}
 	}
-	os.Mkdir(filepath.Join(logs, "attempt_41"), 0o777)
-	os.WriteFile(filepath.Join(logs, "attempt_x"), nil, 0o666)
-	if _, number, err := attemptDir(logs, 1); err != nil || number != 42 {
-		t.Error(number, err)
+	want(0)
+	for _, name := range []string{"attempt_0", "attempt_41", "attempt_x"} {
+		os.MkdirAll(filepath.Join(logs, name), 0o777)
 	}
+	want(42)
 }
 
 func TestErrorFileOfASignal(t *testing.T) {
 	dir := t.TempDir()
 	at := time.Unix(1700000000, 0)
-	if err := writeErrorFile(&Failure{LogDir: dir, ExitCode: -1, Signal: syscall.SIGSEGV, Message: "killed by SIGSEGV"}, at); err != nil {
+	if err := writeErrorFile(&Failure{LogDir: dir, ExitCode: -1, Signal: syscall.SIGSEGV, Message: "killed by SIGSEGV", At: at}); err != nil {
 		t.Fatal(err)
 	}
 	data, _ := os.ReadFile(filepath.Join(dir, "error.json"))
@@ -42,7 +39,7 @@ func TestErrorFileOfASignal(t *testing.T) {
 	if filed["message"]["errorCode"] != -11.0 || extra["timestamp"] != "1700000000" || extra["py_callstack"] != "killed by SIGSEGV" {
 		t.Errorf("%s", data)
 	}
-	if err := writeErrorFile(&Failure{LogDir: filepath.Join(dir, "none")}, at); err == nil {
+	if err := writeErrorFile(&Failure{LogDir: filepath.Join(dir, "none"), At: at}); err == nil {
 		t.Error("a file was written to nowhere")
 	}
 }

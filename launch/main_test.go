@@ -223,16 +223,17 @@ type agentConfig struct {
 	Grace         time.Duration
 	Limits        Limits
 	DebugRanks    []int
-	OutputDir     string
 	MetricsAddr   string
 	WithoutHelper bool
+	OutputDir     string
+	Nodes         testNodes
 }
 
 func (a agentConfig) config() Config {
 	c := Config{
 		Worker: []string{"/proc/self/exe", "test-worker"}, Helper: []string{"/proc/self/exe", "test-helper"},
 		NProc: a.NProc, ConfigJSON: a.Scripts.json(), LogDir: a.LogDir, RunID: a.RunID, MaxRestarts: a.MaxRestarts,
-		Grace: a.Grace, Limits: a.Limits, DebugRanks: a.DebugRanks, OutputDir: a.OutputDir, MetricsAddr: a.MetricsAddr, Tee: TeeAll, Logger: zerolog.Nop(),
+		Grace: a.Grace, Limits: a.Limits, DebugRanks: a.DebugRanks, MetricsAddr: a.MetricsAddr, Tee: TeeAll, Logger: zerolog.Nop(), OutputDir: a.OutputDir, Nodes: a.Nodes.nodes(),
 	}
 	if a.WithoutHelper {
 		c.Helper = nil
@@ -270,7 +271,9 @@ func startAgent(t *testing.T, a agentConfig) *agentProcess {
 // startAgentTo starts an agent whose standard output is stdout; nil: it is kept in out, as its standard error always is.
 func startAgentTo(t *testing.T, a agentConfig, stdout *os.File) *agentProcess {
 	t.Helper()
-	a.RunID = "test-" + randomHex(8)
+	if a.RunID == "" {
+		a.RunID = "test-" + randomHex(8)
+	}
 	arg, _ := json.Marshal(a)
 	p := &agentProcess{t: t, cmd: exec.Command("/proc/self/exe", "test-agent", string(arg)), out: &syncBuffer{}, id: a.RunID}
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
@@ -299,6 +302,9 @@ func (p *agentProcess) await(text string, n int) {
 // code waits for the agent's exit code.
 func (p *agentProcess) code() int {
 	p.t.Helper()
+	if p.cmd.ProcessState != nil {
+		return p.cmd.ProcessState.ExitCode()
+	}
 	err := p.cmd.Wait()
 	if _, isExit := err.(*exec.ExitError); err != nil && !isExit {
 		p.t.Fatalf("agent: %v\n%s", err, p.out.String())

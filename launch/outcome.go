@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -29,8 +30,11 @@ type Outcome struct {
 }
 
 // Failure is the failure of one worker: the first of its attempt.
+// It travels between agents as JSON.
 type Failure struct {
-	Rank      int
+	Host      string    // name of its node
+	At        time.Time // when it was noticed there
+	Rank      int       // -1: of no worker, a node was lost
 	LocalRank int
 	PID       int
 	ExitCode  int            // -1 if a signal ended the process
@@ -47,6 +51,9 @@ type Failure struct {
 // Error describes the failure in one line.
 func (f *Failure) Error() string {
 	var b strings.Builder
+	if f.Rank < 0 {
+		return f.Message
+	}
 	fmt.Fprintf(&b, "rank %d (pid %d) failed", f.Rank, f.PID)
 	if f.Phase != "" {
 		fmt.Fprintf(&b, " in %s at step %d", f.Phase, f.Step)

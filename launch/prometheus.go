@@ -137,7 +137,7 @@ func (m *metricsServer) close() {
 
 // openWindows opens what lets others look at the run, until close is called: the status socket, without which the run goes on, and the metrics.
 func (r *run) openWindows() (closeAll func(), err error) {
-	status, err := serveStatus(r.OutputDir, r.RunID, func() any { return r.status() })
+	status, err := serveStatus(r.OutputDir, r.RunID, func() any { return r.wholeStatus() })
 	if err != nil {
 		r.Logger.Warn().Err(err).Msg("ddprun status will not find this run")
 	}

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ddprun/ddprun/launch/agree"
 	"github.com/ddprun/ddprun/launch/pipe"
 )
 
@@ -25,29 +26,39 @@ type run struct {
 	argv           []string // of a worker, the program as a path
 	threads        int      // of a worker
 	mark           string   // in the environment of all processes of this run
+	self           agree.Node
 	spawner        *spawner
-	store          *pipe.MemStore
+	archive        archive
+	peers          *peers // nil: one node
+	stores         stores
 	stdout, stderr *screen
 	signals        chan os.Signal
-	policy         stopPolicy
-	stop           os.Signal // the signal that asked for the end of the run; nil: none
-	budget         budget
-	outcome        Outcome
+	inputs         chan agree.Input
+	startErr       error                      // why this node could not start a worker
+	fatal          chan error                 // why this node cannot take part at all
+	view           atomic.Pointer[agree.View] // the newest, for status
 
-	// For status, which other goroutines ask for.
-	host  string
-	pid   int
-	began time.Time
-	shown atomic.Pointer[attempt] // the newest whose workers have all been started
+	began time.Time               // the machine's clock is the time since then
+	shown atomic.Pointer[attempt] // the newest whose workers have all been started, for status
+
+	// Of the driver alone.
+	policy   stopPolicy
+	stop     os.Signal // the signal that asked for the end of the run; nil: none
+	graceful <-chan time.Time
+	lease    agree.Lease
+	current  *attempt // the workers that this node has, or had last
+	outcome  Outcome
 }
 
-// Run starts NProc workers on this node, again after failures as far as the budget allows, and waits for their end. What
-// happens meanwhile it tells to c.Logger, a failed worker's last lines to c.Stderr.
+// Run runs this node's part of a run: it finds the other nodes where there are any, starts NProc workers for each
+// generation that the nodes agree on, and waits for the end. What happens meanwhile it tells to c.Logger, a failed worker's last
+// lines to c.Stderr.
 //
-// It takes the process's signals. USR1, HUP, and a first TERM or INT make the workers write a checkpoint and exit; a second
-// INT, or a TERM more than two seconds after the first, ends them at once. The end of ctx does so too, and is returned.
+// It takes the process's signals. USR1, HUP, and a first TERM or INT make this node leave: all workers write a checkpoint, and the run goes
+// on without it where others remain. A second INT, or a TERM more than two seconds after the first, ends its workers at once. The end of
+// ctx does so too, and is returned.
 //
-// An OutputDir is locked for this run alone, by .ddprun/lock in it; a second run there is refused with ExitConfig.
+// An OutputDir is locked for this run alone, by .ddprun/lock in it; another run there is refused with ExitConfig.
 //
 // The error is not nil where the run could not be carried out at all; Outcome.Code fits it too. When Run returns, no
 // process that it started is left.
@@ -68,22 +79,30 @@ func Run(ctx context.Context, c Config) (Outcome, error) {
 	if err := closeOnExecAll(); err != nil {
 		return failed, err
 	}
+	exclusive := c.OutputDir == "" && c.MaxNodes == 1
 	if c.OutputDir != "" {
-		release, err := lockOutput(c.OutputDir, func(err error) {
-			c.Logger.Warn().Err(err).Msg("two runs in one output directory would not be noticed")
+		var release func()
+		release, exclusive, err = lockOutput(c.OutputDir, c.RunID, c.MaxNodes > 1, func(err error) {
+			c.Logger.Warn().Err(err).Msg("two runs in one output directory would not be noticed at once")
 		})
 		if err != nil {
 			return Outcome{Code: ExitConfig}, err
 		}
 		defer release()
 	}
+	if c.LogDir != "" {
+		if err := os.MkdirAll(c.LogDir, 0o777); err != nil {
+			return failed, fmt.Errorf("launch: log directory: %w", err)
+		}
+	}
+	host, _ := os.Hostname()
 	r := &run{
 		Config: c, argv: worker, threads: threadsPerRank(c), mark: randomHex(markBytes),
-		store: pipe.NewMemStore(), stdout: &screen{w: c.Stdout}, stderr: &screen{w: c.Stderr},
-		budget: budget{maxRestarts: c.MaxRestarts},
-		pid:    os.Getpid(), began: time.Now(),
+		self:    agree.Node{ID: nodeID(c.NodeRank), Rank: c.NodeRank, NProc: c.NProc, Host: host, Note: c.Note},
+		archive: newArchive(c), stdout: &screen{w: c.Stdout}, stderr: &screen{w: c.Stderr},
+		inputs: make(chan agree.Input, 1024), fatal: make(chan error, 1), began: time.Now(),
 	}
-	r.host, _ = os.Hostname()
+	r.stores.local = pipe.NewMemStore()
 	var release func()
 	r.signals, release = notifySignals()
 	defer release()
@@ -103,12 +122,26 @@ func Run(ctx context.Context, c Config) (Outcome, error) {
 		}
 		defer guard.close(r.spawner)
 	}
+	if c.MaxNodes > 1 {
+		if r.peers, err = r.meet(ctx); err != nil {
+			return Outcome{Code: ExitConfig}, err
+		}
+		defer r.peers.close()
+	}
 	closeWindows, err := r.openWindows()
 	if err != nil {
 		return Outcome{Code: ExitConfig}, err
 	}
 	defer closeWindows()
-	return r.attempts(ctx)
+	return r.drive(ctx, exclusive)
+}
+
+// nodeID names this agent: its node rank where it has one, and what no other has.
+func nodeID(rank int) string {
+	if rank < 0 {
+		return "x-" + randomHex(4)
+	}
+	return fmt.Sprintf("%d-%s", rank, randomHex(4))
 }
 
 // programs returns how to start a worker and, where there is one, a helper, with their programs as paths.
@@ -128,94 +161,11 @@ func programs(c Config) (worker, helper []string, err error) {
 	return with(with(helper, roleExec), worker...), helper, nil
 }
 
-// attempts starts the workers until they end well, are asked to stop, or the budget is used up.
-func (r *run) attempts(ctx context.Context) (Outcome, error) {
-	for {
-		a, err := r.startAttempt()
-		if err != nil {
-			r.outcome.Code = ExitFailed
-			return r.outcome, err
-		}
-		a.watch(ctx)
-		again := r.conclude(a)
-		if err := ctx.Err(); err != nil && (again || !a.killed.IsZero()) {
-			r.outcome.Code = ExitFailed
-			return r.outcome, err
-		}
-		if !again {
-			return r.outcome, nil
-		}
-	}
-}
-
-// conclude sets the outcome of an attempt that has ended, and says whether another one follows.
-func (r *run) conclude(a *attempt) (again bool) {
-	first, at := a.firstFailure()
-	if first == nil {
-		r.outcome.Failure, r.outcome.Code = nil, r.quietCode(a)
-		return false
-	}
-	if r.stop != nil && obeyed(first) {
-		r.outcome.Failure, r.outcome.Code = nil, ExitComeAgain
-		return false
-	}
-	failure := a.describe(first)
-	r.outcome.Failure = failure
-	r.report(a, failure, at)
-	var resumed, checkpoint int64
-	for _, w := range a.workers {
-		resumed, checkpoint = max(resumed, w.report.Resumed), max(checkpoint, w.report.Progress.Checkpoint)
-	}
-	v := r.budget.after(failure, resumed, checkpoint)
-	if r.stop != nil && (v.restart || v.code != ExitConfig && !failure.Permanent) {
-		v = verdict{code: signalCode(r.stop), reason: "it was asked to stop by " + signalName(r.stop)}
-	}
-	if v.restart {
-		r.Logger.Warn().Int("restart", r.budget.restarts).Int("max_restarts", r.MaxRestarts).Int64("checkpoint", r.budget.newest).
-			Msg("starting the workers again")
-		return true
-	}
-	r.outcome.Code = v.code
-	r.Logger.Error().Int("exit_code", v.code).Msg("not starting again: " + v.reason)
-	return false
-}
-
-// quietCode is the exit code of an attempt in which no worker failed by itself.
-func (r *run) quietCode(a *attempt) int {
-	code := ExitDone
-	for _, w := range a.workers {
-		switch w.state.ExitCode() {
-		case ExitDone:
-		case ExitComeAgain:
-			code = ExitComeAgain
-		default:
-			// Killed by the agent: at a signal's word, or because ctx has ended, which Run's caller is told.
-			if r.stop == nil {
-				return ExitFailed
-			}
-			return signalCode(r.stop)
-		}
-	}
-	return code
-}
-
-// report tells of a failure and files it.
-func (r *run) report(a *attempt, f *Failure, at time.Time) {
-	event := r.Logger.Error().Int("rank", f.Rank).Int("local_rank", f.LocalRank).Int("world_size", r.NProc).
-		Int("generation", a.number).Int("pid", f.PID).Int64("step", f.Step).Str("phase", string(f.Phase))
-	event.Msg(f.Error())
-	if !r.shows(f.Rank) {
-		var lines []byte
-		for _, line := range f.LastLines {
-			lines = fmt.Appendf(lines, "[rank %d] %s\n", f.Rank, line)
-		}
-		r.stderr.write(lines)
-	}
-	if f.LogDir == "" {
-		return
-	}
-	if err := writeErrorFile(f, at); err != nil {
-		r.Logger.Warn().Err(err).Msg("the failure is not filed")
+// giveUp ends this node's part of the run: it cannot take part, and another start would not change that.
+func (r *run) giveUp(err error) {
+	select {
+	case r.fatal <- err:
+	default: // there is a reason already
 	}
 }
 

@@ -1,10 +1,16 @@
 package launch
 
 import (
+	"context"
+	"fmt"
 	"math"
+	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"time"
 
+	"github.com/ddprun/ddprun/launch/agree"
 	"github.com/ddprun/ddprun/launch/pipe"
 )
 
@@ -19,6 +25,8 @@ type Status struct {
 	Generation int       `json:"generation"`
 	Restarts   int       `json:"restarts"`
 	World      int       `json:"world_size"`
+	Phase      string    `json:"phase,omitempty"`       // of the agent: waiting, running, ...
+	Waiting    string    `json:"waiting_for,omitempty"` // what keeps the next generation from starting
 
 	Nodes   []NodeStatus `json:"nodes"`
 	Ranks   []RankStatus `json:"ranks"`             // in order
@@ -27,8 +35,9 @@ type Status struct {
 
 // NodeStatus is a node of the run.
 type NodeStatus struct {
+	ID        string `json:"id"`
 	Host      string `json:"host"`
-	FirstRank int    `json:"first_rank"`
+	FirstRank int    `json:"first_rank"` // -1: it has none in this generation
 	Ranks     int    `json:"ranks"`
 	State     string `json:"state"` // running, or why not
 }
@@ -83,31 +92,95 @@ func (s Status) Checkpoint() int64 {
 	return newest
 }
 
-// status is what this node's agent knows.
+// status is what this node's agent knows: the whole run as far as agents have agreed, and the ranks of this node.
 func (r *run) status() Status {
 	out := r.OutputDir
 	if path, err := filepath.Abs(out); err == nil && out != "" {
 		out = path
 	}
-	s := Status{RunID: r.RunID, OutputDir: out, Host: r.host, PID: r.pid, Began: r.began, Seconds: time.Since(r.began).Seconds(), Generation: -1}
+	s := Status{RunID: r.RunID, OutputDir: out, Host: r.self.Host, PID: os.Getpid(), Began: r.began, Seconds: time.Since(r.began).Seconds(), Generation: -1}
+	if v := r.view.Load(); v != nil {
+		s.Phase, s.Waiting = v.Phase, v.Waiting
+		if v.Record != nil {
+			s.Generation, s.Restarts, s.World = v.Record.Number, v.Record.Restarts, v.Record.World
+		}
+		for _, n := range v.Nodes {
+			s.Nodes = append(s.Nodes, nodeStatus(n, n.ID == r.self.ID))
+		}
+	}
 	a := r.shown.Load()
-	if a == nil {
+	if a == nil || a.record.Number != s.Generation {
 		return s
 	}
-	s.Generation, s.Restarts, s.World = a.number, a.restarts, r.NProc
 	for _, w := range a.workers {
 		rank, metrics := w.status()
-		rank.Host = r.host
+		rank.Host = r.self.Host
 		s.Ranks = append(s.Ranks, rank)
 		if w.start.Rank == 0 {
 			s.Metrics = metrics
 		}
 	}
-	node := NodeStatus{Host: r.host, Ranks: len(a.workers), State: "running"}
-	if s.Up() < len(a.workers) {
-		node.State = "stopping"
+	return s
+}
+
+// nodeStatus says how a node is, as this agent sees it.
+func nodeStatus(n agree.NodeView, self bool) NodeStatus {
+	s := NodeStatus{ID: n.ID, Host: n.Host, FirstRank: n.FirstRank, State: "waiting"}
+	if n.Member {
+		s.Ranks = n.NProc
 	}
-	s.Nodes = []NodeStatus{node}
+	switch {
+	case n.Gone:
+		s.State = "gone"
+	case !self && !n.Connected:
+		s.State = "lost"
+	case n.ExcludedUntil > 0:
+		s.State = fmt.Sprintf("left out for %.0fs, since it was lost again and again", float64(n.ExcludedUntil))
+	case n.Leaving:
+		s.State = "leaving"
+	case n.Generation >= 0:
+		s.State = "running"
+	}
+	return s
+}
+
+// gatherWithin bounds how long the other agents are waited for.
+const gatherWithin = 2 * time.Second
+
+// wholeStatus is status with the ranks of the other nodes, which their agents are asked for.
+func (r *run) wholeStatus() Status {
+	s := r.status()
+	if r.peers == nil {
+		return s
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), gatherWithin)
+	defer cancel()
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for i, n := range s.Nodes {
+		if n.ID == r.self.ID || n.Ranks == 0 {
+			continue
+		}
+		all.Go(func() {
+			var its Status
+			if err := r.peers.call(ctx, n.ID, callStatus, nil, &its); err != nil || its.Generation != s.Generation {
+				return // what this agent knows of the node tells
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, itself := range its.Nodes {
+				if itself.ID == n.ID {
+					s.Nodes[i].State = itself.State
+				}
+			}
+			s.Ranks = append(s.Ranks, its.Ranks...)
+			if len(its.Metrics) > 0 {
+				s.Metrics = its.Metrics
+			}
+		})
+	}
+	all.Wait()
+	slices.SortFunc(s.Ranks, func(a, b RankStatus) int { return a.Rank - b.Rank })
 	return s
 }
 

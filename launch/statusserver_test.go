@@ -217,3 +217,30 @@ func TestStatusIsJSONForScripts(t *testing.T) {
 		t.Errorf("%s %v", data, err)
 	}
 }
+
+// TestStatusOfSeveralNodes: every agent tells of the ranks of all.
+func TestStatusOfSeveralNodes(t *testing.T) {
+	ownRuntimeDir(t)
+	f := newFleet(t, scripts{{"metrics step 7 loss 3.5; progress train 7 0; activity forward stuck; print up; train"}}, 2, 2, 2)
+	f.startAll(2)
+	f.await("] up", 2)
+	var all []Status
+	whole := func(s Status) bool {
+		if len(s.Ranks) != 4 || len(s.Nodes) != 2 || s.Metrics["loss"] != 3.5 {
+			return false
+		}
+		for i, r := range s.Ranks {
+			if r.Rank != i || r.Step != 7 || !r.Up {
+				return false
+			}
+		}
+		return s.World == 4 && s.Nodes[0].State == "running" && s.Nodes[1].State == "running" && s.Nodes[0].FirstRank+s.Nodes[1].FirstRank == 2
+	}
+	waitFor(t, 20*time.Second, "a whole status of both agents", func() bool {
+		all = AskStatus(f.config.OutputDir)
+		return len(all) == 2 && whole(all[0]) && whole(all[1])
+	}, func() string { return fmt.Sprintf("%+v", all) })
+	f.agents[0].signal(syscall.SIGTERM)
+	f.agents[1].signal(syscall.SIGTERM)
+	f.codes(ExitComeAgain, ExitComeAgain)
+}

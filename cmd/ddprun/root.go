@@ -21,6 +21,8 @@ The same command resumes an interrupted run from its newest complete checkpoint.
 const examples = `  ddprun train.yaml                                   one rank
   ddprun --nproc 2 train.yaml                         two ranks on this machine
   ddprun --nproc auto train.yaml                      one rank for each GPU
+  ddprun --nnodes 2:8 --nproc 8 --join node0 --key-file key train.yaml
+                                                      on every node: starts with 8, goes on with 2 or more
   ddprun --set learning_rate=1e-4 --set 'data=[a.txt, b.txt]' train.yaml
   ddprun --print-config train.yaml                    every key, its value, and where that comes from
   ddprun --dry-run --nproc 2 train.yaml               check everything, start nothing`
@@ -109,8 +111,8 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 // normalizeFlag takes torchrun's spellings: --nproc_per_node and --nproc-per-node are --nproc.
 func normalizeFlag(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 	name = strings.ReplaceAll(name, "_", "-")
-	if name == "nproc-per-node" {
-		name = "nproc"
+	if ours, found := aliases[name]; found {
+		name = ours
 	}
 	return pflag.NormalizedName(name)
 }

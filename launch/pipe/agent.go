@@ -231,9 +231,9 @@ func (a *Agent) note(m message) {
 }
 
 // answer serves one request: in turn where it does not wait, in a goroutine of its own where it does.
-func (a *Agent) answer(ctx context.Context, q request, requests *sync.WaitGroup) error {
+func (a *Agent) answer(ctx context.Context, q Request, requests *sync.WaitGroup) error {
 	if q.Op != opGet && q.Op != opWait {
-		return a.line.send(message{Reply: a.ask(ctx, q)})
+		return a.line.send(message{Reply: Answer(ctx, a.store, q)})
 	}
 	select {
 	case a.waiting <- struct{}{}:
@@ -244,35 +244,7 @@ func (a *Agent) answer(ctx context.Context, q request, requests *sync.WaitGroup)
 		defer func() { <-a.waiting }()
 		ctx, cancel := context.WithTimeout(ctx, time.Duration(q.TimeoutMS)*time.Millisecond)
 		defer cancel()
-		a.line.send(message{Reply: a.ask(ctx, q)}) // to a worker that is gone: nobody waits for it
+		a.line.send(message{Reply: Answer(ctx, a.store, q)}) // to a worker that is gone: nobody waits for it
 	})
 	return nil
-}
-
-// ask puts the question to the store.
-func (a *Agent) ask(ctx context.Context, q request) *reply {
-	r := &reply{ID: q.ID}
-	var err error
-	switch {
-	case len(q.Keys) != 1 && q.Op != opWait && q.Op != opCheck:
-		err = fmt.Errorf("store: %s takes one key, not %d", q.Op, len(q.Keys))
-	case q.Op == opSet:
-		err = a.store.Set(ctx, q.Keys[0], q.Value)
-	case q.Op == opGet:
-		r.Value, err = a.store.Get(ctx, q.Keys[0])
-	case q.Op == opAdd:
-		r.Number, err = a.store.Add(ctx, q.Keys[0], q.Delta)
-	case q.Op == opWait:
-		err = a.store.Wait(ctx, q.Keys)
-	case q.Op == opCheck:
-		r.Flag, err = a.store.Check(ctx, q.Keys)
-	case q.Op == opDelete:
-		r.Flag, err = a.store.Delete(ctx, q.Keys[0])
-	default:
-		err = fmt.Errorf("store: unknown operation %q", q.Op)
-	}
-	if err != nil {
-		r.Error, r.Timeout = err.Error(), errors.Is(err, ErrTimeout)
-	}
-	return r
 }

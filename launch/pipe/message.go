@@ -150,7 +150,7 @@ type Done struct {
 type message struct {
 	Start *Start `json:"start,omitempty"`
 	Stop  *Stop  `json:"stop,omitempty"`
-	Reply *reply `json:"reply,omitempty"`
+	Reply *Reply `json:"reply,omitempty"`
 	Trace *trace `json:"trace,omitempty"`
 	Lease int64  `json:"lease,omitempty"` // nanoseconds of Boottime
 
@@ -161,7 +161,7 @@ type message struct {
 	Metrics  Metrics      `json:"metrics,omitempty"`
 	Error    *ErrorReport `json:"error,omitempty"`
 	Done     *Done        `json:"done,omitempty"`
-	Request  *request     `json:"request,omitempty"`
+	Request  *Request     `json:"request,omitempty"`
 }
 
 // trace asks a worker for the stacks of its goroutines.

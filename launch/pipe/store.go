@@ -3,6 +3,7 @@ package pipe
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -55,8 +56,8 @@ const (
 	opDelete op = "delete"
 )
 
-// request asks the store in the agent; the reply carries the same ID.
-type request struct {
+// Request asks the store in the agent; the reply carries the same ID.
+type Request struct {
 	ID        uint64   `json:"id"`
 	Op        op       `json:"op"`
 	Keys      []string `json:"keys"`
@@ -65,12 +66,40 @@ type request struct {
 	TimeoutMS int64    `json:"timeout_ms,omitempty"` // of get and wait
 }
 
-// reply answers a request. Error is empty on success.
-type reply struct {
+// Reply answers a Request. Error is empty on success.
+type Reply struct {
 	ID      uint64 `json:"id"`
 	Value   []byte `json:"value,omitempty"`
 	Number  int64  `json:"number,omitempty"`
 	Flag    bool   `json:"flag,omitempty"`
 	Error   string `json:"error,omitempty"`
 	Timeout bool   `json:"timeout,omitempty"` // the error is ErrTimeout
+}
+
+// Answer puts a question to the store, here or, between agents, there. One that waits does so until ctx ends.
+func Answer(ctx context.Context, store Backend, q Request) *Reply {
+	r := &Reply{ID: q.ID}
+	var err error
+	switch {
+	case len(q.Keys) != 1 && q.Op != opWait && q.Op != opCheck:
+		err = fmt.Errorf("store: %s takes one key, not %d", q.Op, len(q.Keys))
+	case q.Op == opSet:
+		err = store.Set(ctx, q.Keys[0], q.Value)
+	case q.Op == opGet:
+		r.Value, err = store.Get(ctx, q.Keys[0])
+	case q.Op == opAdd:
+		r.Number, err = store.Add(ctx, q.Keys[0], q.Delta)
+	case q.Op == opWait:
+		err = store.Wait(ctx, q.Keys)
+	case q.Op == opCheck:
+		r.Flag, err = store.Check(ctx, q.Keys)
+	case q.Op == opDelete:
+		r.Flag, err = store.Delete(ctx, q.Keys[0])
+	default:
+		err = fmt.Errorf("store: unknown operation %q", q.Op)
+	}
+	if err != nil {
+		r.Error, r.Timeout = err.Error(), errors.Is(err, ErrTimeout)
+	}
+	return r
 }

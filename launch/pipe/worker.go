@@ -28,7 +28,7 @@ type Worker struct {
 	moved    time.Time // of the newest Progress
 	observe  func() Activity
 	lastID   uint64
-	replies  map[uint64]chan reply // by request ID; a reply to an ID that is not here came too late
+	replies  map[uint64]chan Reply // by request ID; a reply to an ID that is not here came too late
 }
 
 // NewWorker takes over conn and greets the agent at its other end. program is the program's own version. Most callers
@@ -39,7 +39,7 @@ func NewWorker(conn net.Conn, program string) (*Worker, error) {
 		started: make(chan struct{}),
 		stop:    make(chan struct{}),
 		lost:    make(chan struct{}),
-		replies: map[uint64]chan reply{},
+		replies: map[uint64]chan Reply{},
 		moved:   time.Now(),
 	}
 	if err := w.line.send(message{Hello: &Hello{PID: os.Getpid(), Version: Version, Program: program}}); err != nil {
