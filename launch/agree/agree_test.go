@@ -84,31 +84,67 @@ func TestSimulation(t *testing.T) {
 	t.Logf("%+v", a)
 }
 
-// TestEachRuleIsNeeded: without any one of the rules the simulation fails.
+// TestEachRuleIsNeeded: without any one of the rules the simulation fails (TestOutcomeAtTheSameTime has one more).
 func TestEachRuleIsNeeded(t *testing.T) {
-	if os.Getenv("DDPRUN_TEST_ALL") == "" {
-		t.Skip("takes minutes: DDPRUN_TEST_ALL=1 runs it")
-	}
-	for name, change := range map[string]func(*sim){
-		"fence":   func(s *sim) { s.weak = weakFence },
-		"promise": func(s *sim) { s.weak = weakPromise },
-		"look":    func(s *sim) { s.weak = weakLook },
-		"sent":    func(s *sim) { s.weak = weakSent },
-		"claim":   func(s *sim) { s.weak = weakClaim },
-		"rank":    func(s *sim) { s.weak = weakRank },
-		"budget":  func(s *sim) { s.weak = weakBudget },
-		"outcome": func(s *sim) { s.weak = weakOutcome },
-		"reader":  func(s *sim) { s.naive = true },
+	for _, c := range []struct {
+		name   string
+		quick  bool // few schedules show it
+		change func(*sim)
+	}{
+		{"fence", true, func(s *sim) { s.weak = weakFence }},
+		{"rank", true, func(s *sim) { s.weak = weakRank }},
+		{"budget", true, func(s *sim) { s.weak = weakBudget }},
+		{"reader", true, func(s *sim) { s.naive = true }},
+		{"claim", false, func(s *sim) { s.weak = weakClaim }},
+		{"promise", false, func(s *sim) { s.weak = weakPromise }},
+		{"look", false, func(s *sim) { s.weak = weakLook }},
+		{"sent", false, func(s *sim) { s.weak = weakSent }},
 	} {
-		t.Run(name, func(t *testing.T) {
-			for seed := uint64(1); seed < 3000; seed++ {
-				if s := simulate(seed, 0, change); s.broken != "" {
+		t.Run(c.name, func(t *testing.T) {
+			long := os.Getenv("DDPRUN_TEST_ALL") != ""
+			if !c.quick && !long {
+				t.Skip("takes seconds: DDPRUN_TEST_ALL=1 runs it")
+			}
+			for seed := uint64(1); seed < 20000; seed++ {
+				if s := simulate(seed, 0, c.change); s.broken != "" {
 					t.Logf("schedule %d: %s", seed, s.broken)
 					return
 				}
 			}
 			t.Error("nothing is noticed")
 		})
+	}
+}
+
+// TestManyAgents: 1,024 agents that find each other in any order agree on one generation, with few messages.
+func TestManyAgents(t *testing.T) {
+	sizes := []int{16, 64, 256}
+	if os.Getenv("DDPRUN_TEST_ALL") != "" {
+		sizes = append(sizes, 1024)
+	}
+	for _, n := range sizes {
+		s := newScene(t, n, Config{})
+		s.wire = false
+		var connected time.Duration // when the last two found each other
+		s.onConnect = func() { connected = s.now }
+		started := func() int {
+			if w := s.worlds[0]; w != nil {
+				return len(w.jobs)
+			}
+			return 0
+		}
+		for s.broken == "" && started() < n && s.now < time.Minute {
+			s.until(s.now + 10*time.Millisecond)
+		}
+		rounds := float64(s.now-connected) / float64(DefaultBeat)
+		t.Logf("%d agents: %d messages, %.0f an agent; all workers started %v after the last connection, %.1f beats; %d claims",
+			n, s.messages, float64(s.messages)/float64(n), s.now-connected, rounds, s.claims)
+		if started() != n || s.claims != 1 {
+			t.Errorf("%d of %d agents have started, %d claims", started(), n, s.claims)
+		}
+		if rounds > 4 || s.messages > 60*n {
+			t.Errorf("%d agents took %.1f beats and %d messages", n, rounds, s.messages)
+		}
 	}
 }
 

@@ -139,12 +139,12 @@ func changed(old, w Word) bool {
 	return old != w
 }
 
-// same says whether two reports tell the same.
+// same says whether two reports tell the same, but for what can wait for the next beat.
 func (r *Report) same(o *Report) bool {
 	if !slices.Equal(r.LostPaths, o.LostPaths) || !slices.Equal(r.Unreachable, o.Unreachable) {
 		return false
 	}
-	return r.Head == o.Head && r.HeadOK == o.HeadOK && r.Highest == o.Highest && r.Reach == o.Reach && r.Busy == o.Busy && r.Ran == o.Ran &&
+	return r.Head == o.Head && r.HeadOK == o.HeadOK && r.Highest == o.Highest && r.Busy == o.Busy && r.Ran == o.Ran &&
 		r.End == o.End && r.Checkpoint == o.Checkpoint && r.Failure == o.Failure && r.Tried == o.Tried && r.Told == o.Told && r.Leaving == o.Leaving && r.Gone == o.Gone
 }
 

@@ -23,6 +23,11 @@ func (l *leader) gather(m *Machine) {
 	if m.leaving != nil {
 		return
 	}
+	if o := m.binding(); o != nil && m.now-l.since >= 2*m.c.Lease && m.now >= l.heldUntil(m) {
+		adopted := *o // who has claimed after it, and should have taken it over, is gone
+		l.finish(m, &adopted, true)
+		return
+	}
 	members := l.eligible(m)
 	if !slices.Contains(members, m.self) {
 		l.stepAside(m)
@@ -179,7 +184,10 @@ func (l *leader) startable(m *Machine, members []*peer) bool {
 	}
 	l.waiting = ""
 	if len(members) < m.c.MinNodes {
-		l.waiting = l.whoIsMissing(m, members)
+		if l.missing == "" || m.now-l.missingAt >= m.c.Beat {
+			l.missing, l.missingAt = l.whoIsMissing(m, members), m.now
+		}
+		l.waiting = l.missing
 		l.yield(m, len(members))
 		return false
 	}

@@ -24,8 +24,10 @@ type leader struct {
 	judged    int                      // its number
 	judgedAt  time.Duration
 	failed    *FailedGeneration
-	dismiss   bool              // who wants to leave may go
-	waiting   string            // what for
+	dismiss   bool   // who wants to leave may go
+	waiting   string // what for
+	missing   string // who, as of missingAt: it takes long to say
+	missingAt time.Duration
 	why       map[string]string // agents are not to be members
 	plans     int               // that were given up since the last generation that ran
 	notBefore time.Duration     // the next claim

@@ -453,3 +453,37 @@ func TestNoFiles(t *testing.T) {
 	s.expectMembers(t, 1, 0, 1, 2)
 	s.expectEnd(t, codeDone)
 }
+
+// TestOutcomeAtTheSameTime: the outcome of a generation is written while the next one is claimed. It may have been heard, so it binds.
+func TestOutcomeAtTheSameTime(t *testing.T) {
+	for _, weak := range []weakness{0, weakOutcome} {
+		s := newScene(t, 2, Config{MaxRestarts: 5})
+		s.weak = weak
+		s.onClaim = func(r Record) {
+			if r.Number == 1 {
+				s.fs.outcome = &Outcome{Code: codeNoProgress, Generation: 0, RunID: "run", Digest: "d"}
+			}
+		}
+		s.until(4 * time.Second)
+		s.fail(1, Failure{Echo: 1, ExitCode: 1, Message: "crash"})
+		if weak != 0 {
+			s.expectEnd(t, codeDone)
+			continue
+		}
+		s.expectEnd(t, codeNoProgress)
+		if s.worlds[1] != nil || s.fs.outcome.Generation != 1 {
+			t.Errorf("generation 1 has run, outcome %+v", s.fs.outcome)
+		}
+	}
+}
+
+// TestOutcomeOfTheOvertaken: an outcome that is written late, when a later generation runs already, ends nothing.
+func TestOutcomeOfTheOvertaken(t *testing.T) {
+	s := newScene(t, 2, Config{MaxRestarts: 5})
+	s.until(4 * time.Second)
+	s.fail(1, Failure{Echo: 1, ExitCode: 1, Message: "crash"})
+	s.until(8 * time.Second)
+	s.fs.outcome = &Outcome{Code: codeNoProgress, Generation: 0, RunID: "run", Digest: "d"}
+	s.fail(1, Failure{Echo: 1, ExitCode: 1, Message: "crash"})
+	s.expectEnd(t, codeDone)
+}

@@ -18,19 +18,21 @@ type sim struct {
 	queue  events
 	events uint64
 
-	c       Config // of all agents
-	hosts   []*host
-	byID    map[string]*process
-	net     network
-	fs      files
-	worlds  map[int]*world // by generation
-	total   int64          // steps of the run
-	calm    time.Duration  // when the faults end
-	wire    bool           // messages pass through JSON
-	weak    weakness
-	weights []float64 // of the kinds of faults
-	naive   bool      // readers count every checkpoint
-	verbose bool
+	c         Config // of all agents
+	hosts     []*host
+	byID      map[string]*process
+	net       network
+	fs        files
+	worlds    map[int]*world // by generation
+	total     int64          // steps of the run
+	calm      time.Duration  // when the faults end
+	wire      bool           // messages pass through JSON
+	weak      weakness
+	weights   []float64 // of the kinds of faults
+	onClaim   func(Record)
+	onConnect func()
+	naive     bool // readers count every checkpoint
+	verbose   bool
 
 	firsts   map[int]map[string]string // of generations: the first failure as agents were told
 	history  []string                  // what happened last

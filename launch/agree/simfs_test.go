@@ -106,6 +106,9 @@ func (f *files) claim(p *process, r Record) {
 			f.s.claims++
 			f.s.note("%s claims generation %d: %v, start %d, restarts %d, barren %d", p.node.ID, r.Number, ids(r.Members), r.Start, r.Restarts, r.Barren)
 			f.s.claimed(p, r)
+			if f.s.onClaim != nil {
+				f.s.onClaim(r)
+			}
 		}
 		if fails {
 			f.answer(p, Claimed{Number: r.Number, Err: errIO})

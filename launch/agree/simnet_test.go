@@ -48,6 +48,9 @@ func (s *sim) refresh(a, b *process) {
 			}
 			from.told[to.node.ID] = up
 			if up {
+				if s.onConnect != nil {
+					s.onConnect()
+				}
 				from.give(Connected{to.node})
 			} else {
 				from.give(Disconnected{ID: to.node.ID, Farewell: !to.alive && s.chance(0.3)})

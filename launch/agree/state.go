@@ -247,8 +247,10 @@ func (m *Machine) connected(n Node) {
 	}
 	p := m.peers[n.ID]
 	if p == nil {
-		p = &peer{failedIn: -1, since: m.now}
-		m.peers[n.ID], m.order = p, append(m.order, p)
+		p = &peer{failedIn: -1, since: m.now, node: n}
+		m.peers[n.ID] = p
+		i, _ := slices.BinarySearchFunc(m.order, p, byOrder)
+		m.order = slices.Insert(m.order, i, p)
 	}
 	if !p.connected {
 		p.connected, p.since = true, m.now
@@ -256,7 +258,7 @@ func (m *Machine) connected(n Node) {
 	}
 	if p.node != n {
 		p.node = n
-		m.arrange()
+		slices.SortFunc(m.order, byOrder)
 	}
 }
 
@@ -319,10 +321,7 @@ func (m *Machine) highest() int {
 	return m.look.Highest.Number
 }
 
-// arrange puts the agents into the order in which they would lead.
-func (m *Machine) arrange() {
-	slices.SortFunc(m.order, func(a, b *peer) int { return before(a.node, b.node) })
-}
+func byOrder(a, b *peer) int { return before(a.node, b.node) }
 
 // before orders nodes by node rank, then by ID; those without a node rank come last.
 func before(a, b Node) int {
