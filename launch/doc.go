@@ -1,10 +1,14 @@
 // Package launch is the agent of a node: it starts one worker process a rank, watches them, and says with an exit code how
 // the run ended. Run is all of it; the way there lies in Config, the result in Outcome and the Exit constants.
 //
-// A run is a series of attempts. An attempt starts all workers; when one fails, the others are stopped within two
-// seconds and the next attempt (a new generation, which resumes from the newest checkpoint by itself) starts, as far as
-// the budget of restarts goes. Workers are steered over a pipe (package launch/pipe) and over nothing else: they are deaf
-// to the signals with which schedulers and terminals address whole jobs, and no network port is opened but MetricsAddr.
+// A run is a series of generations. One starts all workers, on all nodes; when one fails, the others are stopped within two
+// seconds and the next generation (which resumes from the newest checkpoint by itself) starts, as far as
+// the budget of restarts goes. Who takes part and what follows is decided by the rules of package launch/agree, for one node as for many: drive
+// (driver.go) tells them what happens and does what they say. Records of generations lie in OutputDir (archive.go, internal/generation), other nodes' agents are
+// reached over launch/mesh (peers.go), and ranks meet in a store that lies in the coordinator's agent (stores.go).
+//
+// Workers are steered over a pipe (package launch/pipe) and over nothing else: they are deaf
+// to the signals with which schedulers and terminals address whole jobs. A node alone opens no network port but MetricsAddr.
 //
 // A worker that does not run, or does nothing, is a failure too (watch.go): it sends beats from a goroutine of its own, and counts its work. Its
 // stacks, and the others', are filed before it is killed.
