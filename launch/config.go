@@ -24,7 +24,7 @@ const (
 	DefaultGrace       = 25 * time.Second
 	DefaultMaxRestarts = 3 // for callers: a Config with MaxRestarts 0 does not restart
 
-	DefaultPort          = 29400 // torchrun's; memberlist takes the one after it
+	DefaultPort          = 29400 // torchrun's
 	DefaultLease         = agree.DefaultLease
 	DefaultLastCall      = 10 * time.Second
 	DefaultJoinTimeout   = 10 * time.Minute
@@ -89,7 +89,7 @@ type Nodes struct {
 	MinNodes, MaxNodes int      // equal: exactly so many; 0: 1
 	NodeRank           int      // -1: none declared; of a node alone of no effect
 	Join               []string // host or host:port of agents to find the others through
-	Port               int      // TCP for agents; the one after it, TCP and UDP, for memberlist. 0: DefaultPort
+	Port               int      // of agents, TCP and UDP; 0: DefaultPort
 	Listen, Advertise  string   // address or interface; empty: all, and the one that leads to the others
 	Key                []byte   // the job's; nil: agents are not authenticated
 

@@ -31,7 +31,7 @@ func (o *nodeOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.nnodes, "nnodes", "", "nodes of the run: `N`, or MIN:MAX to start with fewer and to go on when some are lost (default: what Slurm, Kubernetes or variables say, else 1)")
 	flags.StringVar(&o.nodeRank, "node-rank", "", "this node's `number` from 0 on, if nodes have one; it may come back at another address")
 	flags.StringSliceVar(&o.join, "join", nil, "`HOST[:PORT],...` of nodes to find the others through, the same on every node (also --rdzv-endpoint)")
-	flags.StringVar(&o.port, "port", "", "TCP `port` of the agents; the next one, TCP and UDP, is used too (default "+strconv.Itoa(where.DefaultPort)+")")
+	flags.StringVar(&o.port, "port", "", "`port` of the agents, TCP and UDP (default "+strconv.Itoa(where.DefaultPort)+")")
 	flags.StringVar(&o.runID, "run-id", "", "`name` of the run, the same on every node (also --rdzv-id; default: by output_dir)")
 	flags.StringVar(&o.keyFile, "key-file", "", "`file` with the job's key, at least 16 bytes, readable by its owner alone; or DDPRUN_KEY. Who has it can take part")
 	flags.BoolVar(&o.insecure, "insecure", false, "let several nodes run without a key: whoever reaches the port can take part")
