@@ -1,7 +1,6 @@
 package nodes
 
 import (
-	"fmt"
 	"net"
 
 	"github.com/vishvananda/netlink"
@@ -77,8 +76,9 @@ func (h *host) readdress() {
 	h.c.name()
 }
 
-// replace powers nothing off: it adds a host that is to take over from h, under another name and address.
+// replace adds a host that takes over h's name at another address, whether h is still there or not.
 func (h *host) replace() *host {
 	h.c.t.Helper()
-	return h.c.add(fmt.Sprint(h.name, "-", h.c.made))
+	h.replaced = true
+	return h.c.add(h.name)
 }

@@ -93,7 +93,7 @@ func (c *cluster) name() {
 		var b strings.Builder
 		fmt.Fprintf(&b, "127.0.0.1 localhost\n127.0.1.1 %s\n", h.name)
 		for _, other := range c.hosts {
-			if other != h && !other.off {
+			if other != h && !other.off && !other.replaced {
 				fmt.Fprintf(&b, "%v %s\n", other.ip, other.name)
 			}
 		}

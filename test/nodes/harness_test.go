@@ -161,6 +161,7 @@ func TestPowerOff(t *testing.T) {
 	again := hosts[1].replace()
 	again.listen()
 	wantBack(t, hosts[0], again)
+	hosts[0].start(nil, "/bin/sh", "-c", "getent ahostsv4 host1").until(again.ip.String())
 }
 
 func TestAnotherAddress(t *testing.T) {

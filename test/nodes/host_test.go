@@ -26,6 +26,8 @@ type host struct {
 	ip     net.IP
 	off    bool
 
+	replaced bool // its name is another's now
+
 	pid  int // of its PID 1, as the test sees it
 	room *room
 	net  *netlink.Handle
@@ -184,6 +186,32 @@ func hostMain(args []string) int {
 			}
 		}
 	}
+}
+
+// containerMain runs the program of args as PID 1 of namespaces of its own, and ends as that does.
+func containerMain(args []string) int {
+	first := exec.Command("/proc/self/exe", args...)
+	first.Env = append(os.Environ(), roleVariable+"=first")
+	first.Stdout, first.Stderr = os.Stdout, os.Stderr
+	first.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
+	if err := first.Run(); err != nil && first.ProcessState == nil {
+		fmt.Fprintln(os.Stderr, "container:", err)
+		return 1
+	}
+	return first.ProcessState.ExitCode()
+}
+
+// firstMain becomes the program of args, as PID 1 with a /proc of its own.
+func firstMain(args []string) int {
+	err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	if err == nil {
+		err = unix.Mount("proc", "/proc", "proc", 0, "")
+	}
+	if err == nil {
+		err = syscall.Exec(args[0], args, os.Environ())
+	}
+	fmt.Fprintln(os.Stderr, "first:", err)
+	return 1
 }
 
 func furnish(name, hosts string) error {

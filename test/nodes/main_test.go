@@ -1,19 +1,29 @@
 package nodes
 
 import (
+	"errors"
+	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 )
 
 // roleVariable names what this program is, where it is not the tests: the tests start it again inside namespaces.
 const roleVariable = "DDPRUN_NODES_ROLE"
 
 var roles = map[string]func(args []string) int{
-	"host":   hostMain,   // PID 1 of a host
-	"clock":  clockMain,  // sets clocks apart and becomes another program
-	"probe":  probeMain,  // talks to its like on other hosts
-	"victim": victimMain, // tests that are killed themselves
+	"host":      hostMain,      // PID 1 of a host
+	"container": containerMain, // holds a program that is PID 1 of its own
+	"first":     firstMain,     // and becomes that
+	"clock":     clockMain,     // sets clocks apart and becomes another program
+	"probe":     probeMain,     // talks to its like on other hosts
+	"victim":    victimMain,    // tests that are killed themselves
 }
 
 func init() {
@@ -22,10 +32,69 @@ func init() {
 	}
 }
 
+// long tells whether the long tier of the tests is asked for.
+var long = os.Getenv("DDPRUN_TEST_ALL") == "1"
+
+// number is the value of a variable, or what it is without.
+func number(variable string, otherwise uint64) uint64 {
+	if n, err := strconv.ParseUint(os.Getenv(variable), 10, 64); err == nil {
+		return n
+	}
+	return otherwise
+}
+
+var (
+	seed   = number("DDPRUN_NODES_SEED", uint64(time.Now().UnixNano())) // of everything that is drawn
+	repeat = number("DDPRUN_NODES_REPEAT", 1)                           // times that each fault comes in each phase
+)
+
 func TestMain(m *testing.M) {
 	if role := roles[os.Getenv(roleVariable)]; role != nil {
 		os.Unsetenv(roleVariable)
 		os.Exit(role(os.Args[1:]))
 	}
-	os.Exit(m.Run())
+	fmt.Println("DDPRUN_NODES_SEED =", seed)
+	code := m.Run()
+	if built.dir != "" {
+		os.RemoveAll(built.dir)
+	}
+	os.Exit(code)
+}
+
+var built struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+// programs returns the directory of ddprun and ddprun-worker, which it builds from this checkout once.
+func programs(t testing.TB) string {
+	t.Helper()
+	if dir := os.Getenv("DDPRUN_NODES_PROGRAMS"); dir != "" { // programs of another build
+		return dir
+	}
+	built.once.Do(func() {
+		if os.Getenv("CGO_CXXFLAGS") == "" { // the compiler takes minutes to find that out
+			built.err = errors.New(`these tests build ddprun-worker, so they want the build environment: eval "$(scripts/env.sh)"`)
+			return
+		}
+		if built.dir, built.err = os.MkdirTemp("", "ddprun-nodes-"); built.err != nil {
+			return
+		}
+		for _, program := range []struct{ name, cgo string }{{"ddprun", "0"}, {"ddprun-worker", "1"}} {
+			build := exec.Command("go", "build", "-buildvcs=false", "-o", filepath.Join(built.dir, program.name), "../../cmd/"+program.name)
+			build.Env = append(os.Environ(), "CGO_ENABLED="+program.cgo)
+			if out, err := build.CombinedOutput(); err != nil {
+				built.err = fmt.Errorf("build %s: %w\n%s", program.name, err, out)
+				return
+			}
+		}
+	})
+	if built.err != nil {
+		t.Fatal(built.err)
+	}
+	if help, _ := exec.Command(filepath.Join(built.dir, "ddprun"), "--help").Output(); !strings.Contains(string(help), "--join") {
+		t.Skipf("this ddprun has no --join yet: it runs on one node alone")
+	}
+	return built.dir
 }

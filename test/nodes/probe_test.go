@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"strings"
@@ -12,7 +13,8 @@ import (
 
 const probePort = "9000"
 
-// probeMain is a program for hosts: `listen` echoes what comes by UDP and TCP, `ask NETWORK ADDRESS` sends a line and says what comes of it, `clock` prints a clock.
+// probeMain is a program for hosts: `listen` echoes what comes by UDP and TCP, `ask NETWORK ADDRESS` sends a line and says what comes of it, `clock` prints a clock, `rename FROM TO` renames
+// after a second, `garbage ADDRESS...` sends what no agent sends, as fast as it can, for some seconds.
 func probeMain(args []string) int {
 	var err error
 	switch args[0] {
@@ -22,9 +24,12 @@ func probeMain(args []string) int {
 		err = probeAsk(args[1], args[2])
 	case "clock":
 		fmt.Printf("clock %d\n", monotonic())
-	case "hold":
-		fmt.Println("holding")
-		io.Copy(io.Discard, os.Stdin)
+	case "rename":
+		fmt.Println("renaming")
+		time.Sleep(time.Second) // for the tracer to come
+		err = os.Rename(args[1], args[2])
+	case "garbage":
+		err = probeGarbage(args[1:])
 	}
 	if err != nil {
 		fmt.Println("failed:", err)
@@ -86,6 +91,39 @@ func probeAsk(network, address string) error {
 		return err
 	}
 	fmt.Printf("answer %d %s", time.Since(began), answer)
+	return nil
+}
+
+// garbageTime is how long garbage is sent.
+const garbageTime = 5 * time.Second
+
+func probeGarbage(addresses []string) error {
+	draw := rand.New(rand.NewPCG(1, 2))
+	packet := make([]byte, 1400)
+	sent, opened := 0, 0
+	for end := time.Now().Add(garbageTime); time.Now().Before(end); {
+		for _, address := range addresses {
+			for i := range packet {
+				packet[i] = byte(draw.Uint32())
+			}
+			part := packet[:1+draw.IntN(len(packet))]
+			if conn, err := net.Dial("udp", address); err == nil {
+				conn.Write(part)
+				conn.Close()
+				sent++
+			}
+			if conn, err := net.DialTimeout("tcp", address, time.Second); err == nil {
+				if draw.IntN(2) == 0 { // else one that says nothing
+					conn.Write(part)
+				}
+				if draw.IntN(50) != 0 { // else one that stays
+					conn.Close()
+				}
+				opened++
+			}
+		}
+	}
+	fmt.Printf("sent %d packets, opened %d connections\n", sent, opened)
 	return nil
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 // patience bounds every wait: far more than any takes on a busy machine.
-const patience = 3 * time.Minute
+const patience = 2 * time.Minute
 
 // process is a program on a host.
 type process struct {
@@ -115,6 +115,15 @@ func (p *process) log() string {
 		b.WriteString(l.at.Format("05.000 ") + l.text + "\n")
 	}
 	return b.String()
+}
+
+func (p *process) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // wait waits for the end and returns the exit code; -1: by a signal.
