@@ -6,7 +6,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -113,6 +115,8 @@ func (m *Mesh) notOurs(addr net.Addr, err error) {
 		m.warn("key "+host).Str("address", addr.String()).Msg("refused an agent: " + err.Error() + ": give all nodes the same --key-file or DDPRUN_KEY")
 	case refusedKey(err):
 		m.warn("key "+host).Str("address", addr.String()).Msg("an agent refuses this one: its job's key is another one: give all nodes the same --key-file or DDPRUN_KEY")
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		m.bounded(level, "tls "+host).Str("address", addr.String()).Err(err).Msg("a connection ended before it proved itself") // as where an agent dies
 	default:
 		m.warn("tls "+host).Str("address", addr.String()).Err(err).Msg("refused a connection that is no agent's")
 	}

@@ -46,7 +46,8 @@ type conn struct {
 	ctx      context.Context // ends with the connection
 	cancel   context.CancelFunc
 
-	held atomic.Bool // the reader waits for whoever reads Events: silence says nothing
+	doubted bool        // nothing was heard for too long, when it was last looked at; of the goroutine that looks
+	held    atomic.Bool // the reader waits for whoever reads Events: silence says nothing
 
 	mu     sync.Mutex
 	reason string                        // why it ended

@@ -12,14 +12,28 @@ import (
 
 // dial makes a TLS connection with addr (host:port) for one use, with a deadline on it that the caller lifts.
 func (m *Mesh) dial(ctx context.Context, addr, use string) (*heardConn, *tls.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
-	defer cancel()
 	plain, err := m.dialPlain(ctx, addr)
 	if err != nil {
 		return nil, nil, err
 	}
+	// Where many agents are found at once, some are greeted soon and not all of them too late.
+	asked := time.Now()
+	select {
+	case m.greetings <- struct{}{}:
+		defer func() { <-m.greetings }()
+	case <-ctx.Done():
+		plain.Close()
+		return nil, nil, fmt.Errorf("TLS with %s: %w", addr, ctx.Err())
+	}
+	if time.Since(asked) > greetTimeout/10 { // the other side's clock has run meanwhile
+		plain.Close()
+		if plain, err = m.dialPlain(ctx, addr); err != nil {
+			return nil, nil, err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
+	defer cancel()
 	raw := &heardConn{Conn: plain}
-	raw.heard.Store(int64(monotonic()))
 	deadline, _ := ctx.Deadline()
 	raw.SetDeadline(deadline)
 	secure := tls.Client(raw, m.identity.config(use))
@@ -43,6 +57,8 @@ func (m *Mesh) dialPlain(ctx context.Context, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
 	for _, h := range hosts {
 		var conn net.Conn
 		if conn, err = m.network.dial(ctx, net.JoinHostPort(h, port)); err == nil {

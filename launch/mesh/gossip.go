@@ -38,7 +38,7 @@ func newGossip(m *Mesh, packets net.PacketConn) (*gossip, error) {
 	c.Logger = log.New(&gossipLog{mesh: m}, "", 0)
 	c.Events = &gossipEvents{m}
 	c.EnableCompression = false // so that nobody decompresses what others wrote
-	c.TCPTimeout = greetTimeout
+	c.TCPTimeout = 5 * time.Second
 	// A death is suspected after one probe that fails, and believed 2 s x log10(nodes) later unless the node has denied it. That is soon, for
 	// cores that are all busy; but a peer whose connections are heard stays up.
 	c.ProbeInterval = m.timing.probe

@@ -117,6 +117,9 @@ func (a *agent) read() {
 func (a *agent) until(what string, holds func() bool) {
 	a.t.Helper()
 	limit := time.After(patience)
+	if long {
+		limit = time.After(4 * patience)
+	}
 	for {
 		a.mu.Lock()
 		ok := holds()

@@ -71,13 +71,15 @@ var defaultTiming = timing{
 	retryMax: 5 * time.Second,
 	refused:  15 * time.Second,
 	forget:   time.Hour,
-	probe:    500 * time.Millisecond,
+	probe:    time.Second,
 }
 
 const (
-	greetTimeout = 5 * time.Second // from accepting a connection to the end of its greeting; also for dialling
-	maxPeers     = 4096
-	inboxEvents  = 64 // room of Events
+	connectTimeout = 3 * time.Second  // of TCP
+	greetTimeout   = 10 * time.Second // from accepting a connection, or beginning to dial it, to the end of its greeting
+	maxGreetings   = 4                // TLS connections that are being made at the same time
+	maxPeers       = 4096
+	inboxEvents    = 64 // room of Events
 )
 
 // Handler answers a peer's Call. It may take long; its context ends when the caller's does, or the connection.
@@ -96,8 +98,9 @@ type Mesh struct {
 	port       int
 	gossip     *gossip
 	pending    pending
-	quiet      quiet // for warnings
-	details    quiet // for lines of debugging
+	greetings  chan struct{} // has a token for each TLS connection that is being made
+	quiet      quiet         // for warnings
+	details    quiet         // for lines of debugging
 
 	ctx        context.Context // ends with Close
 	cancel     context.CancelFunc
@@ -127,7 +130,7 @@ func Start(ctx context.Context, c Config, handle func(ctx context.Context, from 
 		config: c, timing: c.timing, handle: handle, identity: id, network: c.network,
 		log:    c.Logger,
 		events: make(chan Event, inboxEvents), inbox: make(chan received), dirty: make(chan struct{}, 1),
-		peers: map[string]*peer{}, changed: map[*peer]bool{},
+		greetings: make(chan struct{}, maxGreetings), peers: map[string]*peer{}, changed: map[*peer]bool{},
 	}
 	if m.timing == (timing{}) {
 		m.timing = defaultTiming

@@ -115,6 +115,7 @@ func (m *Mesh) attach(c *conn, h *hello, theirDowns, sentDowns uint64) error {
 	}
 	*slot = c
 	p.seen = monotonic()
+	c.raw.heard.Store(int64(p.seen)) // the greeting may have taken long
 	if p.in != nil && p.out != nil {
 		p.broken = 0
 		if !p.up {
@@ -245,7 +246,11 @@ func (m *Mesh) look(now time.Duration) {
 		quiet := now - p.seen
 		for i, c := range p.conns() {
 			silent := c.silent(now)
-			if silent > m.timing.silence {
+			if silent <= m.timing.silence {
+				c.doubted = false
+			} else if !c.doubted {
+				c.doubted = true // what has come may not have been read yet, where all cores are busy: at the next look it has
+			} else {
 				c.end(fmt.Sprintf("nothing was heard for %v", silent.Round(100*time.Millisecond)))
 			}
 			if i == 0 || silent < quiet {
