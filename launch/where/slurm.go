@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Ports of agents in Slurm: even ones below those that Linux gives to outgoing connections, since the next one is used too.
+// Ports of agents in Slurm: below those that Linux gives to outgoing connections, and even, so that no two runs' ports are neighbours.
 const (
 	slurmPorts     = 7000
 	slurmFirstPort = 16000

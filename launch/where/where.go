@@ -10,8 +10,8 @@ import (
 const DefaultPort = 29400
 
 const (
-	maxNodes = 1 << 16   // above it lies a slip of the finger
-	maxPort  = 1<<16 - 2 // the one after it is needed too
+	maxNodes = 1 << 16 // above it lies a slip of the finger
+	maxPort  = 1<<16 - 2
 )
 
 // maxJoin is the number of addresses that Find keeps of a longer list. All nodes keep the same ones, so they find each other as
@@ -37,7 +37,7 @@ type Place struct {
 	NodeRank           int      // -1: none is given
 	RunID              string   // empty: none is given
 	Join               []string // HOST, HOST:PORT or [IPv6]:PORT, at most 64; this node may be among them
-	Port               int      // to listen on; the others' too, where Join names none. The next higher one is free as well
+	Port               int      // to listen on; the others' too, where Join names none
 	KeyFile            string   // empty: none is given
 	NProc              string   // ranks a node as PET_NPROC_PER_NODE or DDPRUN_NPROC says: a number, auto, gpu or cpu; empty: not said
 	MaxRestarts        int      // as PET_MAX_RESTARTS says; -1: not said
