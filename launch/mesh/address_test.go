@@ -78,7 +78,7 @@ func TestIPv6(t *testing.T) {
 	b := start(t, second, nil)
 	b.sees("0-a")
 	a.sees("1-b")
-	if p := b.up["0-a"]; !strings.HasPrefix(p.Addr, "[::1]:") {
+	if p := b.peer("0-a"); !strings.HasPrefix(p.Addr, "[::1]:") {
 		t.Fatal(p.Addr)
 	}
 }

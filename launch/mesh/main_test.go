@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -158,10 +159,24 @@ func (a *agent) told() string {
 	return b.String()
 }
 
-// messages returns what has come from a peer.
-func (a *agent) messages(from string) []string {
+// events returns what was told so far.
+func (a *agent) events() []Event {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.all)
+}
+
+// peer returns a peer that is up.
+func (a *agent) peer(id string) Peer {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.up[id]
+}
+
+// messages returns those among events that have come from a peer.
+func messages(events []Event, from string) []string {
 	var list []string
-	for _, e := range a.all {
+	for _, e := range events {
 		if m, ok := e.(Message); ok && m.From == from {
 			list = append(list, string(m.Payload))
 		}

@@ -24,7 +24,7 @@ func manyAgents(t *testing.T, n int, configOf func(i int) Config) {
 	started := time.Since(began)
 	for i, a := range agents {
 		a.until(fmt.Sprintf("sees all %d others", n-1), func() bool { return len(a.up) == n-1 })
-		if _, self := a.up[ids[i]]; self {
+		if a.peer(ids[i]).ID != "" {
 			t.Fatal("an agent sees itself")
 		}
 	}
@@ -40,13 +40,11 @@ func manyAgents(t *testing.T, n int, configOf func(i int) Config) {
 	t.Logf("%d agents: all have noticed a death after %v", n, time.Since(died).Round(time.Millisecond))
 	wrong := 0
 	for i, a := range agents {
-		a.mu.Lock()
-		for _, e := range a.all {
+		for _, e := range a.events() {
 			if d, ok := e.(Down); ok && d.ID != ids[dead] && i != dead {
 				wrong++
 			}
 		}
-		a.mu.Unlock()
 	}
 	t.Logf("%d agents: %d times was a living one taken for dead", n, wrong)
 }

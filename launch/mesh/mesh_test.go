@@ -26,7 +26,7 @@ func trio(t *testing.T, handle Handler) (a, b, c *agent) {
 func TestAgentsFindEachOther(t *testing.T) {
 	noLeaks(t)
 	a, b, _ := trio(t, nil)
-	if p := b.up["0-a"]; string(p.Hello) != `{"name":"0-a"}` || p.Addr != a.Addr() {
+	if p := b.peer("0-a"); string(p.Hello) != `{"name":"0-a"}` || p.Addr != a.Addr() {
 		t.Fatalf("%+v", p)
 	}
 	if a.Advertised() != "127.0.0.1" {
@@ -35,12 +35,12 @@ func TestAgentsFindEachOther(t *testing.T) {
 	for i := range 100 {
 		a.Send("1-b", json.RawMessage(fmt.Sprint(i)))
 	}
-	b.until("all messages", func() bool { return len(b.messages("0-a")) == 100 })
-	if got := b.messages("0-a"); !slices.Equal(got[:3], []string{"0", "1", "2"}) || got[99] != "99" {
+	b.until("all messages", func() bool { return len(messages(b.all, "0-a")) == 100 })
+	if got := messages(b.events(), "0-a"); !slices.Equal(got[:3], []string{"0", "1", "2"}) || got[99] != "99" {
 		t.Fatalf("order: %v", got)
 	}
 	a.Send("nobody", json.RawMessage(`1`)) // nothing happens
-	if err := a.Probe(context.Background(), b.up["2-c"].Addr); err != nil {
+	if err := a.Probe(context.Background(), b.peer("2-c").Addr); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -112,7 +112,7 @@ func TestDeathIsDown(t *testing.T) {
 	a.sees("2-c")
 	c.sees("0-a")
 	t.Logf("a death was noticed after %v", time.Since(began))
-	for _, e := range a.all {
+	for _, e := range a.events() {
 		if d, ok := e.(Down); ok && d.Farewell {
 			t.Fatal("a death was taken for a farewell")
 		}
@@ -133,11 +133,12 @@ func TestFarewell(t *testing.T) {
 	}
 	a.sees("2-c")
 	c.sees("0-a")
-	if got := a.messages("1-b"); !slices.Equal(got, []string{`"last words"`}) {
+	if got := messages(a.events(), "1-b"); !slices.Equal(got, []string{`"last words"`}) {
 		t.Fatalf("what was said before: %v", got)
 	}
-	if e, ok := a.all[len(a.all)-1].(Down); !ok || !e.Farewell {
-		t.Fatalf("%+v", a.all)
+	all := a.events()
+	if e, ok := all[len(all)-1].(Down); !ok || !e.Farewell {
+		t.Fatalf("%+v", all)
 	}
 	b.Close()
 }

@@ -204,7 +204,7 @@ func TestReplayedGossipChangesNothing(t *testing.T) {
 	n.tap = nil
 	recorded := slices.Clone(all)
 	n.mu.Unlock()
-	told := len(agents[0].all)
+	told := len(agents[0].events())
 	for range 3 {
 		for _, p := range recorded {
 			n.mu.Lock()

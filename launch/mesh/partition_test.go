@@ -128,7 +128,9 @@ func TestSlowReader(t *testing.T) {
 	}
 	a.logs("does not read")
 	time.Sleep(defaultTiming.silence + 2*defaultTiming.grace)
+	a.Mesh.mu.Lock()
 	q := a.Mesh.peers["1-b"].queue
+	a.Mesh.mu.Unlock()
 	q.mu.Lock()
 	lines, size := len(q.lines), q.bytes
 	q.mu.Unlock()
@@ -136,14 +138,14 @@ func TestSlowReader(t *testing.T) {
 		t.Fatalf("%d lines of %d bytes wait", lines, size)
 	}
 	a.sees("1-b")
-	for _, e := range a.all {
+	for _, e := range a.events() {
 		if _, down := e.(Down); down {
 			t.Fatal("a reader that sleeps was taken for dead")
 		}
 	}
 	a.Send("1-b", json.RawMessage(`"last"`))
 	go b.read()
-	b.until("the last message", func() bool { got := b.messages("0-a"); return len(got) > 0 && got[len(got)-1] == `"last"` })
+	b.until("the last message", func() bool { got := messages(b.all, "0-a"); return len(got) > 0 && got[len(got)-1] == `"last"` })
 }
 
 func TestNameThatAppearsLate(t *testing.T) {
