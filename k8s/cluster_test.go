@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -90,19 +91,28 @@ func newTrial(t *testing.T, config string, change func(o *Options)) *trial {
 	return r
 }
 
+// pages are a text to train on, read once, so that trials can be compared while somebody writes at them.
+var pages = sync.OnceValues(func() ([]byte, error) {
+	var text []byte
+	for _, name := range []string{"data.md", "configuration.md", "shard-format.md"} {
+		page, err := os.ReadFile(filepath.Join("../docs", name))
+		if err != nil {
+			return nil, err
+		}
+		text = append(text, page...)
+	}
+	return text, nil
+})
+
 // corpus puts a small BERT and a text onto the volume.
 func (r *trial) corpus() *trial {
 	r.Helper()
 	if err := os.CopyFS(filepath.Join(r.dir, "model"), os.DirFS("../examples/tiny-bert/model")); err != nil {
 		r.Fatal(err)
 	}
-	var text []byte
-	for _, name := range []string{"data.md", "configuration.md", "ARCHITECTURE.md"} {
-		page, err := os.ReadFile(filepath.Join("../docs", name))
-		if err != nil {
-			r.Fatal(err)
-		}
-		text = append(text, page...)
+	text, err := pages()
+	if err != nil {
+		r.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(r.dir, "text.txt"), text, 0o644); err != nil {
 		r.Fatal(err)
