@@ -225,7 +225,6 @@ var undisturbed = sync.OnceValues(func() (result, string) {
 
 func wantUndisturbed(t *testing.T) result {
 	t.Helper()
-	programs(t) // may skip
 	want, wrong := undisturbed()
 	if wrong != "" {
 		t.Fatalf("the undisturbed run: %s", wrong)
