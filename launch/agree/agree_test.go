@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// settings of the schedules: DDPRUN_SEED replays one and prints all that happens; DDPRUN_SEEDS says how many.
+// settings of the schedules: DDPRUN_SEED replays one and prints all that happens; DDPRUN_SEEDS says how many, DDPRUN_HOSTS
+// on how many hosts instead of a number from the seed.
 func schedules(t *testing.T, quick, long uint64) (first, count uint64) {
 	first, count = 1, quick
 	if os.Getenv("DDPRUN_TEST_ALL") != "" {
@@ -73,7 +74,8 @@ func TestSimulation(t *testing.T) {
 	first, count := schedules(t, 100, 20000)
 	var a tally
 	for seed := first; seed < first+count; seed++ {
-		s := simulate(seed, 0, func(s *sim) { s.verbose = count == 1 })
+		hosts, _ := strconv.Atoi(os.Getenv("DDPRUN_HOSTS"))
+		s := simulate(seed, hosts, func(s *sim) { s.verbose = count == 1 })
 		a.add(s)
 		if s.broken != "" && os.Getenv("DDPRUN_KEEP_GOING") != "" {
 			t.Errorf("seed %d: %s", seed, s.broken)
@@ -164,7 +166,7 @@ func (s *sim) judge() {
 		switch last := s.fs.records[s.endedIn]; {
 		case code == codeDone && s.fs.newest() != s.total:
 			s.violate("the run is done, but its newest checkpoint is at step %d of %d", s.fs.newest(), s.total)
-		case code == codeNoProgress && last.Barren < maxBarren-1:
+		case code == codeNoProgress && max(last.Barren, s.fs.records[max(0, s.endedIn-1)].Barren) < maxBarren-1: // the one before: its outcome was taken over
 			s.violate("the run is given up after %d failures", last.Barren)
 		case code == codeFailed && s.final.Failure == nil:
 			s.violate("the run has failed without a failure")

@@ -487,3 +487,19 @@ func TestOutcomeOfTheOvertaken(t *testing.T) {
 	s.fail(1, Failure{Echo: 1, ExitCode: 1, Message: "crash"})
 	s.expectEnd(t, codeDone)
 }
+
+// TestFailureWhileStopping: a failure during the last checkpoint does not let the others wait for it.
+func TestFailureWhileStopping(t *testing.T) {
+	for failing := range 3 {
+		s := newScene(t, 3, Config{MinNodes: 2, MaxNodes: 3, MaxRestarts: 3, LastCall: time.Second})
+		s.until(5 * time.Second)
+		s.hosts[1].away = true
+		s.worlds[0].saving = true // the checkpoint takes for ever
+		s.leave(s.hosts[1].p)
+		s.until(6 * time.Second)
+		s.fail(failing, Failure{Echo: 1, ExitCode: 1, Message: "disk full"})
+		s.until(12 * time.Second)
+		s.expectMembers(t, 1, 0, 2)
+		s.expectEnd(t, codeDone)
+	}
+}

@@ -168,7 +168,7 @@ func (s *sim) boot(h *host) {
 	if h.rank >= 0 {
 		name = fmt.Sprint(h.rank)
 	}
-	p.node = Node{ID: fmt.Sprintf("%s-%04x%04d", name, s.r.IntN(1<<16), h.lives), Rank: h.rank, NProc: 1 + h.i%3, Host: fmt.Sprintf("host%d", h.i), Addr: "10.0.0.1"}
+	p.node = Node{ID: fmt.Sprintf("%s-%04x%02x%02d", name, s.r.IntN(1<<16), h.i%256, h.lives), Rank: h.rank, NProc: 1 + h.i%3, Host: fmt.Sprintf("host%d", h.i), Addr: "10.0.0.1"}
 	c := s.c
 	c.Self = p.node
 	p.m = New(c, p.clock())

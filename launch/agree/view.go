@@ -1,6 +1,10 @@
 package agree
 
-import "time"
+import (
+	"fmt"
+	"strings"
+	"time"
+)
 
 // View is how an agent sees the run, for `ddprun status`.
 type View struct {
@@ -114,3 +118,27 @@ func (m *Machine) viewOf(p *peer, excluded time.Duration) NodeView {
 }
 
 func seconds(d time.Duration) Seconds { return Seconds(d.Seconds()) }
+
+// name is an agent for people.
+func (m *Machine) name(id string) string {
+	if p := m.peers[id]; p != nil && p.node.Host != "" {
+		return fmt.Sprintf("node %s on %s", id, p.node.Host)
+	}
+	return "node " + id
+}
+
+func (m *Machine) names(ids []string) string {
+	var all []string
+	for _, id := range ids {
+		all = append(all, m.name(id))
+	}
+	return strings.Join(all, ", ")
+}
+
+func (m *Machine) pairs(pairs [][2]string) string {
+	var all []string
+	for _, pair := range pairs {
+		all = append(all, m.name(pair[0])+" to "+m.name(pair[1]))
+	}
+	return strings.Join(all, "; ")
+}
