@@ -218,6 +218,9 @@ func (m *Machine) workersDown(in WorkersDown) {
 	}
 	m.workers.number, m.workers.stop, m.workers.end = -1, "", in.End
 	m.workers.checkpoint = max(m.workers.checkpoint, in.Checkpoint)
+	if in.End == Finished || in.End == Stopped {
+		m.workers.failure = nil // what seemed to be one was the answer to a stop
+	}
 	m.idle, m.downAt = m.now, m.now
 }
 
