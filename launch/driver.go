@@ -187,9 +187,9 @@ func (r *run) drain(ended <-chan struct{}) {
 func (r *run) report(known agree.Failure) {
 	f := failureOf(known)
 	r.outcome.Failure = f
-	event := r.Logger.Error().Str("host", f.Host)
+	event := r.Logger.Error()
 	if f.Rank >= 0 {
-		event.Int("rank", f.Rank).Int("local_rank", f.LocalRank).Int("pid", f.PID).Int64("step", f.Step).Str("phase", string(f.Phase))
+		event.Str("host", f.Host).Int("rank", f.Rank).Int("local_rank", f.LocalRank).Int("pid", f.PID).Int64("step", f.Step).Str("phase", string(f.Phase))
 	}
 	if r.current != nil {
 		event.Int("world_size", r.current.record.World).Int("generation", r.current.record.Number)

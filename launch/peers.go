@@ -76,16 +76,17 @@ func (r *run) meet(ctx context.Context) (*peers, error) {
 	if err := p.leaveMark(); err != nil {
 		return nil, err
 	}
+	mine := r.hello()
 	m, err := mesh.Start(ctx, mesh.Config{
 		ID: r.self.ID, RunID: r.RunID, Key: r.Key, Listen: r.Listen, Advertise: r.Advertise, Port: r.Port,
 		Join: r.Join, JoinTimeout: r.JoinTimeout, Resolve: r.Resolve, Logger: r.Logger,
-		Hello: mustJSON(r.hello()),
+		Hello: mustJSON(mine),
 		Admit: func(data json.RawMessage) error {
 			var other hello
 			if err := json.Unmarshal(data, &other); err != nil {
 				return fmt.Errorf("its greeting cannot be read: %w", err)
 			}
-			return r.hello().admit(other)
+			return mine.admit(other)
 		},
 	}, p.answer)
 	if err != nil {
