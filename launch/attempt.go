@@ -211,7 +211,7 @@ func (a *attempt) stopFor(w *worker) {
 	a.unwatch()
 	a.tell(pipe.Stop{Reason: fmt.Sprintf("rank %d failed", w.start.Rank), How: pipe.StopNow})
 	a.deadline = time.After(killAfter)
-	if e := w.agent.Report().Error; e != nil || !a.asked { // the driver hears of it now, and of the first failure when all have ended
+	if e := w.agent.Report().Error; e != nil || !a.wasAsked() { // the driver hears of it now, and of the first failure when all have ended
 		f := &Failure{Rank: w.start.Rank, ExitCode: -1, Message: fmt.Sprintf("rank %d failed", w.start.Rank)}
 		switch {
 		case e != nil:
@@ -249,6 +249,9 @@ func (a *attempt) obey(o order) {
 		a.kill()
 	}
 }
+
+// wasAsked says whether the workers were to stop with a checkpoint, also where they have not been told yet: a signal to the whole job may reach them first.
+func (a *attempt) wasAsked() bool { return a.asked || a.run.leaving.Load() }
 
 // stop gives an order. It never blocks: an attempt that has 64 of them before it has all that it needs.
 func (a *attempt) stop(o order) {
@@ -290,7 +293,7 @@ func (a *attempt) kill() {
 // end says how the workers have ended.
 func (a *attempt) end() agree.End {
 	first, _ := a.firstFailure()
-	if first != nil && !(a.asked && obeyed(first)) {
+	if first != nil && !(a.wasAsked() && obeyed(first)) {
 		return agree.Failed
 	}
 	end := agree.Finished

@@ -34,6 +34,7 @@ type run struct {
 	stdout, stderr *screen
 	signals        chan os.Signal
 	inputs         chan agree.Input
+	leaving        atomic.Bool                // a signal has asked for a stop with a checkpoint
 	startErr       error                      // why this node could not start a worker
 	fatal          chan error                 // why this node cannot take part at all
 	view           atomic.Pointer[agree.View] // the newest, for status
@@ -175,6 +176,7 @@ func (r *run) stopBy(s os.Signal) bool {
 		return false
 	}
 	r.stop = s
+	r.leaving.Store(true)
 	message := "stopping with a checkpoint"
 	if s == syscall.SIGINT {
 		message += "; again to stop at once"
