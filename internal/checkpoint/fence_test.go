@@ -308,7 +308,7 @@ func random(t *testing.T, draws *rand.Rand, number int) {
 			}
 		}
 		if young.over && !young.done || draws.IntN(3) == 0 {
-			young = s.begin()
+			s.begin()
 		}
 		for rest := s.alive(); len(rest) > 0; rest = s.alive() {
 			rest[draws.IntN(len(rest))].to(true)

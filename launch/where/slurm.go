@@ -37,7 +37,7 @@ func slurmLayer(vars variables, told bool) (layer, error) {
 		return layer{}, fmt.Errorf("SLURM_STEP_TASKS_PER_NODE: %w", err)
 	}
 	if tasks > 1 {
-		return layer{}, fmt.Errorf("this Slurm step has %d tasks on a node, but one agent a node starts all its ranks: srun --ntasks-per-node=1 ddprun --nproc %d ...",
+		return layer{}, fmt.Errorf("this Slurm step has %d tasks on a node, but one agent a node starts all its ranks: srun --ntasks-per-node=1 ddprun --nproc %d train.yaml",
 			tasks, tasks)
 	}
 	hosts, err := Hostlist(vars["SLURM_STEP_NODELIST"])
