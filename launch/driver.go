@@ -103,7 +103,10 @@ func (r *run) do(out agree.Output) {
 
 // startWorkers begins this node's part of a generation.
 func (r *run) startWorkers(record agree.Record) {
-	r.outcome.Attempts++
+	if r.outcome.Attempts++; r.outcome.Attempts > 1 {
+		r.Logger.Warn().Int("restart", record.Restarts).Int("max_restarts", r.MaxRestarts).Int64("checkpoint", record.Start).
+			Str("cause", record.Cause).Msg("starting the workers again")
+	}
 	r.outcome.Failure = nil
 	r.current = r.newAttempt(record)
 	if r.lease.Number == record.Number && r.lease.Until > 0 {
