@@ -21,7 +21,7 @@ type archive struct {
 
 // files is what the machine's file operations do: in the output directory, or in memory where there is none.
 type files interface {
-	read(asked time.Duration) agree.Records
+	read(asked time.Duration, claimsOnly bool) agree.Records
 	claim(record agree.Record) agree.Claimed
 	writeOutcome(o agree.Outcome) error
 }
@@ -57,7 +57,7 @@ type directory struct {
 	newest       func() (int64, error)
 }
 
-func (d directory) read(asked time.Duration) agree.Records {
+func (d directory) read(asked time.Duration, claimsOnly bool) agree.Records {
 	records := agree.Records{Asked: asked}
 	n, data, err := generation.Highest(d.output)
 	if err == nil && n >= 0 {
@@ -66,13 +66,14 @@ func (d directory) read(asked time.Duration) agree.Records {
 			err = fmt.Errorf("launch: the record of generation %d: %w", n, err)
 		}
 	}
-	var errs []error
-	errs = append(errs, err)
-	records.Next, err = generation.Next(d.output, d.logs)
-	errs = append(errs, err)
-	if d.newest != nil {
-		records.Newest, err = d.newest()
+	errs := []error{err}
+	if !claimsOnly {
+		records.Next, err = generation.Next(d.output, d.logs)
 		errs = append(errs, err)
+		if d.newest != nil {
+			records.Newest, err = d.newest()
+			errs = append(errs, err)
+		}
 	}
 	records.Outcome, err = d.readOutcome()
 	records.Err = errors.Join(append(errs, err)...)
@@ -114,7 +115,7 @@ type memory struct {
 	highest *agree.Record
 }
 
-func (m *memory) read(asked time.Duration) agree.Records {
+func (m *memory) read(asked time.Duration, _ bool) agree.Records {
 	next, err := 0, error(nil)
 	if m.logDir != "" {
 		next, err = nextAttempt(m.logDir)

@@ -74,7 +74,7 @@ func (r *run) do(out agree.Output) {
 		r.peers.send(out.To, out.Message)
 	case agree.ReadRecords:
 		asked := r.now()
-		r.archive.do(func(a files) { r.tell(a.read(asked)) })
+		r.archive.do(func(a files) { r.tell(a.read(asked, out.ClaimsOnly)) })
 	case agree.Claim:
 		r.archive.do(func(a files) { r.tell(a.claim(out.Record)) })
 	case agree.WriteOutcome:

@@ -183,6 +183,15 @@ func (l *leader) wantsLook(m *Machine) bool {
 	return m.lookAsk <= l.claimedAsks || m.now-m.look.Asked >= m.c.Beat
 }
 
+// wantsClaims says whether nothing but a higher claim or an outcome matters to the leader: what it plans with, it reads when it gathers.
+func (l *leader) wantsClaims() bool {
+	switch l.phase {
+	case leadConfirm, leadFence, leadRun, leadDrain:
+		return true
+	}
+	return false
+}
+
 // timers are the times at which something may be due, besides beats.
 func (l *leader) timers(m *Machine) []time.Duration {
 	at := []time.Duration{l.lastNew + m.c.LastCall, l.comers + m.c.LastCall, l.notBefore}

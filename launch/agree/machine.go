@@ -114,8 +114,9 @@ type (
 		To      string
 		Message Message
 	}
-	// ReadRecords asks for Records.
-	ReadRecords struct{}
+	// ReadRecords asks for Records. ClaimsOnly: its Next and Newest, for which every checkpoint has to be looked at, are not needed; a coordinator
+	// looks each beat whether there is a higher claim.
+	ReadRecords struct{ ClaimsOnly bool }
 	// Claim asks for the record to be made, if its number is free and the highest: Claimed follows.
 	Claim struct{ Record Record }
 	// TestPaths asks for the data-plane paths to these nodes to be tried: Paths follows.

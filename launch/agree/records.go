@@ -16,6 +16,9 @@ func (m *Machine) records(in Records) {
 	if m.looked && (in.Asked < m.look.Asked || in.number() < m.highest()) {
 		return // an older look that was late
 	}
+	if m.claimsOnly {
+		in.Next, in.Newest = m.look.Next, m.look.Newest
+	}
 	first := !m.looked
 	if in.number() > m.highest() || first {
 		m.seenAt, m.heldFrom = m.now, m.now
@@ -101,7 +104,8 @@ func (m *Machine) read() {
 	}
 	m.reading, m.askedAt = true, m.now
 	m.asks++
-	m.output(ReadRecords{})
+	m.claimsOnly = m.looked && m.lead != nil && m.lead.wantsClaims()
+	m.output(ReadRecords{ClaimsOnly: m.claimsOnly})
 }
 
 // wantsLook says whether a look at the records is due.

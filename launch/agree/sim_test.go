@@ -232,7 +232,7 @@ func (p *process) do(o Output) {
 	case Send:
 		s.send(p, o)
 	case ReadRecords:
-		s.fs.read(p)
+		s.fs.read(p, o.ClaimsOnly)
 	case Claim:
 		s.fs.claim(p, o.Record)
 	case TestPaths:

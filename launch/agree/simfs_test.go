@@ -51,14 +51,17 @@ func (f *files) answer(p *process, in Input) {
 	f.s.after(f.wait(p), func() { p.give(in) })
 }
 
-func (f *files) read(p *process) {
+func (f *files) read(p *process, claimsOnly bool) {
 	asked := p.clock()
 	f.op(p, func(fails bool) {
 		if fails {
 			f.answer(p, Records{Asked: asked, Err: errIO})
 			return
 		}
-		in := Records{Asked: asked, Next: f.highest() + 1, Newest: f.newest(), Outcome: f.outcome}
+		in := Records{Asked: asked, Outcome: f.outcome}
+		if !claimsOnly {
+			in.Next, in.Newest = f.highest()+1, f.newest()
+		}
 		if len(f.records) > 0 {
 			in.Highest = &f.records[len(f.records)-1]
 		}

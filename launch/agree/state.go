@@ -28,21 +28,22 @@ type Machine struct {
 	started    time.Duration
 
 	// What the file system says.
-	look     Records // the last that was no error
-	looked   bool    // there has been one
-	reading  bool    // an answer is due
-	asks     int     // how often it was asked for
-	lookAsk  int     // which of these the last look answers
-	readErr  error
-	askedAt  time.Duration // when it was asked last
-	retryAt  time.Duration // after an error
-	base     int           // number of the highest record when this agent began, -1: none
-	baseEnd  int           // generation of the outcome then, -1: none
-	seenAt   time.Duration // when the highest record was first seen
-	hold     time.Duration // how long to let alone a generation of agents that cannot be seen
-	heldFrom time.Duration
-	newest   int64
-	ranMost  int // the last generation that is known to have run, -1: none
+	look       Records // the last that was no error
+	looked     bool    // there has been one
+	reading    bool    // an answer is due
+	asks       int     // how often it was asked for
+	claimsOnly bool    // the last question was for claims alone
+	lookAsk    int     // which of these the last look answers
+	readErr    error
+	askedAt    time.Duration // when it was asked last
+	retryAt    time.Duration // after an error
+	base       int           // number of the highest record when this agent began, -1: none
+	baseEnd    int           // generation of the outcome then, -1: none
+	seenAt     time.Duration // when the highest record was first seen
+	hold       time.Duration // how long to let alone a generation of agents that cannot be seen
+	heldFrom   time.Duration
+	newest     int64
+	ranMost    int // the last generation that is known to have run, -1: none
 
 	// This agent as a member.
 	workers workers
