@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ddprun/ddprun/internal/generation"
@@ -116,14 +117,11 @@ type memory struct {
 }
 
 func (m *memory) read(asked time.Duration, _ bool) agree.Records {
-	next, err := 0, error(nil)
-	if m.logDir != "" {
-		next, err = nextAttempt(m.logDir)
-	}
+	used, err := generation.Attempts(m.logDir) // no earlier log is overwritten
 	if m.highest != nil {
-		next = max(next, m.highest.Number+1)
+		used = append(used, m.highest.Number)
 	}
-	return agree.Records{Asked: asked, Highest: m.highest, Next: next, Err: err}
+	return agree.Records{Asked: asked, Highest: m.highest, Next: slices.Max(append(used, -1)) + 1, Err: err}
 }
 
 func (m *memory) claim(record agree.Record) agree.Claimed {

@@ -11,22 +11,6 @@ import (
 // attemptName is the directory of a generation's logs below Config.LogDir.
 func attemptName(generation int) string { return "attempt_" + strconv.Itoa(generation) }
 
-// nextAttempt is the first number above all attempts that have logs in logDir, so that no earlier log is overwritten.
-func nextAttempt(logDir string) (int, error) {
-	entries, err := os.ReadDir(logDir)
-	if err != nil && !os.IsNotExist(err) {
-		return 0, fmt.Errorf("launch: log directory: %w", err)
-	}
-	next := 0
-	for _, entry := range entries {
-		var n int
-		if _, err := fmt.Sscanf(entry.Name(), "attempt_%d", &n); err == nil {
-			next = max(next, n+1)
-		}
-	}
-	return next, nil
-}
-
 // errorFile is the name of a failure's account beside the logs of its rank.
 const errorFile = "error.json"
 

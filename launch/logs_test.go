@@ -13,8 +13,8 @@ func TestNextAttemptIsAboveAll(t *testing.T) {
 	logs := filepath.Join(t.TempDir(), "a", "logs")
 	want := func(want int) {
 		t.Helper()
-		if next, err := nextAttempt(logs); err != nil || next != want {
-			t.Errorf("%d %v, want %d", next, err, want)
+		if r := (&memory{logDir: logs}).read(0, false); r.Err != nil || r.Next != want {
+			t.Errorf("%d %v, want %d", r.Next, r.Err, want)
 		}
 	}
 	want(0)

@@ -5,26 +5,21 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/ddprun/ddprun/internal/generation"
 )
 
 // pruneAttempts deletes the logs of the oldest attempts, so that keep are left up to number, which has just begun. Of those it would delete it spares
 // the oldest that holds an error.json: what failed first is what one looks for. Several agents may do so at once.
 func pruneAttempts(logDir string, number, keep int) error {
-	entries, err := os.ReadDir(logDir)
+	old, err := generation.Attempts(logDir)
 	if err != nil {
 		return fmt.Errorf("launch: log directory: %w", err)
 	}
-	var old []int
-	for _, entry := range entries {
-		var n int
-		if _, err := fmt.Sscanf(entry.Name(), "attempt_%d", &n); err == nil && entry.Name() == fmt.Sprint("attempt_", n) && n < number {
-			old = append(old, n)
-		}
-	}
-	slices.Sort(old)
+	old = slices.DeleteFunc(old, func(n int) bool { return n >= number })
 	spared := false
 	for _, n := range old[:max(0, len(old)-(keep-1))] {
-		dir := filepath.Join(logDir, fmt.Sprint("attempt_", n))
+		dir := filepath.Join(logDir, attemptName(n))
 		if !spared && hasErrorFile(dir) {
 			spared = true
 			continue

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 )
 
@@ -23,38 +24,33 @@ func Next(outputDir, logDir string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	highest := h.highest
-	for _, source := range []func() (int, error){
-		func() (int, error) { return highestAttempt(logDir) },
-		func() (int, error) { return highestWriter(outputDir) },
-	} {
-		n, err := source()
-		if err != nil {
-			return 0, fmt.Errorf("the next generation's number: %w", err)
-		}
-		highest = max(highest, n)
+	attempts, err1 := Attempts(logDir)
+	writer, err2 := highestWriter(outputDir)
+	if err := errors.Join(err1, err2); err != nil {
+		return 0, fmt.Errorf("the next generation's number: %w", err)
 	}
-	return highest + 1, nil
+	return slices.Max(append(attempts, h.highest, writer)) + 1, nil
 }
 
-// highestAttempt is the highest number of an attempt in the logs; -1: none.
-func highestAttempt(logDir string) (int, error) {
-	highest := -1
+// Attempts returns the numbers of the generations that have logs in logDir, attempt_<n>, in order; none where there is no such directory.
+func Attempts(logDir string) ([]int, error) {
 	if logDir == "" {
-		return highest, nil
+		return nil, nil
 	}
 	entries, err := os.ReadDir(logDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, err
+		return nil, err
 	}
+	var numbers []int
 	for _, entry := range entries {
 		if m := attemptName.FindStringSubmatch(entry.Name()); m != nil {
 			if n, err := strconv.Atoi(m[1]); err == nil {
-				highest = max(highest, n)
+				numbers = append(numbers, n)
 			}
 		}
 	}
-	return highest, nil
+	slices.Sort(numbers)
+	return numbers, nil
 }
 
 // maxStateBytes is the largest ddprun_state.json that is read.
