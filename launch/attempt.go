@@ -52,19 +52,9 @@ type order struct {
 
 // newAttempt prepares this node's part of a generation; work does it.
 func (r *run) newAttempt(record agree.Record) *attempt {
-	return &attempt{run: r, record: record, me: memberOf(record, r.self.ID),
+	return &attempt{run: r, record: record, me: record.Members[record.Index(r.self.ID)],
 		exits: make(chan *worker, r.NProc), accused: make(chan *worker, r.NProc+1),
 		orders: make(chan order, 64), ended: make(chan struct{})}
-}
-
-// memberOf returns a node's place in a record that has it.
-func memberOf(record agree.Record, id string) agree.Member {
-	for _, m := range record.Members {
-		if m.ID == id {
-			return m
-		}
-	}
-	return agree.Member{}
 }
 
 // work starts the workers, steers them to their end, and tells the driver how that came about.

@@ -74,9 +74,6 @@ func Look(outputDir string) (History, error) {
 	return h, nil
 }
 
-// Highest is the highest number that anybody has claimed, or begun; -1: none.
-func (h History) Highest() int { return h.highest }
-
 // Counts tells whether the checkpoint that a generation wrote after so many steps is part of the run: no later generation has begun
 // before that step.
 func (h History) Counts(generation int, step int64) bool {

@@ -37,17 +37,6 @@ func ReadFile(outputDir, name string) ([]byte, error) {
 	return data, err
 }
 
-// RemoveFile removes what WriteFile wrote, if it is there.
-func RemoveFile(outputDir, name string) error {
-	dir := filepath.Join(outputDir, privateDir)
-	if err := os.Remove(filepath.Join(dir, name)); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
 // writeTemporary makes a file of a name that nobody has, brings it to the disk and returns its path. On an error nothing is left.
 func writeTemporary(dir, pattern string, data []byte) (string, error) {
 	f, err := os.CreateTemp(dir, pattern)

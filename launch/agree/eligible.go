@@ -66,8 +66,8 @@ func (l *leader) without(m *Machine, all []*peer, why string, out func(*peer) bo
 func (l *leader) oneOfEachRank(m *Machine, all []*peer) []*peer {
 	taken := map[int]*peer{}
 	better := func(a, b *peer) bool {
-		if r := m.look.Highest; r != nil && (r.member(a.node.ID) >= 0) != (r.member(b.node.ID) >= 0) {
-			return r.member(a.node.ID) >= 0
+		if r := m.look.Highest; r != nil && (r.Index(a.node.ID) >= 0) != (r.Index(b.node.ID) >= 0) {
+			return r.Index(a.node.ID) >= 0
 		}
 		return a.since < b.since
 	}

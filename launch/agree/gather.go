@@ -157,5 +157,5 @@ func (l *leader) complete(m *Machine, members []*peer) bool {
 
 // replaces says whether a node that was not in r comes for one that was.
 func replaces(n Node, gone Member, r *Record) bool {
-	return keyOf(n) == keyOf(gone.Node) && n.ID != gone.ID && r.member(n.ID) < 0
+	return keyOf(n) == keyOf(gone.Node) && n.ID != gone.ID && r.Index(n.ID) < 0
 }

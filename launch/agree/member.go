@@ -1,7 +1,6 @@
 package agree
 
 import (
-	"slices"
 	"time"
 )
 
@@ -106,7 +105,7 @@ func (m *Machine) join() {
 	if p == nil || p.word == nil || p.word.Number != r.Number {
 		return
 	}
-	i := r.member(m.c.Self.ID)
+	i := r.Index(m.c.Self.ID)
 	switch w := p.word; {
 	case i < 0:
 		if m.tried == r.Number && len(m.missing) > 0 && m.now-m.triedAt >= leftOutFor {
@@ -120,11 +119,6 @@ func (m *Machine) join() {
 	case w.Phase == phaseRun && m.tried == r.Number && m.workers.ran < r.Number:
 		m.start(r)
 	}
-}
-
-// member returns the index of an agent among the members, -1: it is none.
-func (r *Record) member(id string) int {
-	return slices.IndexFunc(r.Members, func(member Member) bool { return member.ID == id })
 }
 
 // try asks for the paths to the members to be tried.

@@ -2,6 +2,7 @@ package agree
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -31,6 +32,11 @@ type Record struct {
 	Cause    string   `json:"cause,omitempty"`  // why the generation before ended, for people
 	Excluded []string `json:"excluded,omitempty"`
 	Fence    []string `json:"fence,omitempty"` // IDs of agents of earlier generations that were not known to be down, besides the members
+}
+
+// Index returns where an agent is among the members, -1: it is none.
+func (r *Record) Index(id string) int {
+	return slices.IndexFunc(r.Members, func(m Member) bool { return m.ID == id })
 }
 
 // Member is a node's place in a generation.

@@ -50,7 +50,7 @@ func (l *leader) stillThere(m *Machine, r, last *Record) []string {
 	var all []string
 	for _, id := range before {
 		p := m.peers[id]
-		if r.member(id) < 0 && !slices.Contains(all, id) && (p == nil || p.report == nil || !p.report.Gone) {
+		if r.Index(id) < 0 && !slices.Contains(all, id) && (p == nil || p.report == nil || !p.report.Gone) {
 			all = append(all, id)
 		}
 	}
@@ -63,7 +63,7 @@ func (l *leader) choose(m *Machine, eligible []*peer) []*peer {
 	for _, p := range eligible {
 		switch {
 		case p == m.self:
-		case m.look.Highest != nil && m.look.Highest.member(p.node.ID) >= 0:
+		case m.look.Highest != nil && m.look.Highest.Index(p.node.ID) >= 0:
 			class[p] = 1
 		default:
 			class[p] = 2

@@ -33,7 +33,7 @@ func (s *sim) startJob(p *process, r Record) {
 	if len(p.jobs) > 0 && !p.jobs[len(p.jobs)-1].dead {
 		s.violate("%s starts workers of generation %d while some of another are there", p.node.ID, r.Number)
 	}
-	if r.member(p.node.ID) < 0 {
+	if r.Index(p.node.ID) < 0 {
 		s.violate("%s starts workers of generation %d without being a member", p.node.ID, r.Number)
 	}
 	w := s.worlds[r.Number]
@@ -76,7 +76,7 @@ func (s *sim) exclusive(j *job) {
 		if other.dead {
 			continue
 		}
-		i := other.record.member(other.p.node.ID)
+		i := other.record.Index(other.p.node.ID)
 		for rank := range other.record.Members[i].NProc {
 			rank += other.record.Members[i].FirstRank
 			if ranks[rank] != "" {
@@ -357,7 +357,7 @@ func (s *sim) claimed(p *process, r Record) {
 		ranks[member.Rank] = true
 		next += member.NProc
 	}
-	if next != r.World || r.member(r.Coordinator) < 0 || r.Coordinator != p.node.ID {
+	if next != r.World || r.Index(r.Coordinator) < 0 || r.Coordinator != p.node.ID {
 		s.violate("generation %d is inconsistent: %+v", r.Number, r)
 	}
 	if len(s.fs.records) < 2 {

@@ -107,7 +107,7 @@ func (m *Machine) viewOf(p *peer, excluded time.Duration) NodeView {
 		v.Generation, v.HeardAgo = m.workers.number, 0
 	}
 	if r := m.look.Highest; r != nil {
-		if i := r.member(p.node.ID); i >= 0 {
+		if i := r.Index(p.node.ID); i >= 0 {
 			v.Member, v.GroupRank, v.FirstRank = true, i, r.Members[i].FirstRank
 		}
 	}
