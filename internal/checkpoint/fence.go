@@ -77,7 +77,7 @@ func moveNew(from, to string) error {
 		} else if err != nil {
 			return err
 		}
-		return errors.Join(syncPath(filepath.Dir(to)), syncPath(filepath.Dir(from)))
+		return errors.Join(generation.Sync(filepath.Dir(to)), generation.Sync(filepath.Dir(from)))
 	}
 	err = unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
@@ -88,7 +88,7 @@ func moveNew(from, to string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", to, err)
 	}
-	return errors.Join(syncPath(filepath.Dir(to)), syncPath(filepath.Dir(from)))
+	return errors.Join(generation.Sync(filepath.Dir(to)), generation.Sync(filepath.Dir(from)))
 }
 
 // putBack returns what was moved aside to its name. Where somebody has put another thing there meanwhile, that one stays, and the earlier one is removed.
@@ -114,7 +114,7 @@ func Remove(outputDir string, g uint64, name string) error { return discard(outp
 // ErrSuperseded once a later generation is claimed.
 func Replace(outputDir string, g uint64, path, name string) error {
 	home := filepath.Join(outputDir, name)
-	if err := syncPath(path); err != nil {
+	if err := generation.Sync(path); err != nil {
 		return err
 	}
 	underWay.RLock()
@@ -165,7 +165,7 @@ func replace(outputDir string, g uint64, path, home, name string) error {
 	}
 	between("replace: exchanged")
 	if sameAs(path, before.info) {
-		return errors.Join(syncPath(filepath.Dir(home)), os.Remove(path))
+		return errors.Join(generation.Sync(filepath.Dir(home)), os.Remove(path))
 	}
 	if err := undoExchange(path, home, mine); err != nil {
 		return err
@@ -188,7 +188,7 @@ func undoExchange(path, home string, mine os.FileInfo) error {
 			return err
 		}
 	}
-	return syncPath(filepath.Dir(home))
+	return generation.Sync(filepath.Dir(home))
 }
 
 // afterUndo ends a replacement that was undone. What is at path now is of no use, but for the one case that nobody has taken over.

@@ -10,7 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
+	"github.com/ddprun/ddprun/internal/generation"
 )
 
 // The files of a checkpoint that this package gives meaning to.
@@ -31,7 +31,7 @@ func writeEncoded(path string, encode func() ([]byte, error)) error {
 	if err := os.WriteFile(path, data, 0o644); err != nil {
 		return err
 	}
-	return syncPath(path)
+	return generation.Sync(path)
 }
 
 // seal brings everything below dir to the disk and returns what each file is.
@@ -42,7 +42,7 @@ func seal(dir string) (map[string]File, error) {
 			return err
 		}
 		if entry.IsDir() {
-			return syncPath(path)
+			return generation.Sync(path)
 		}
 		name, err := filepath.Rel(dir, path)
 		if err != nil {
@@ -51,7 +51,7 @@ func seal(dir string) (map[string]File, error) {
 		if files[filepath.ToSlash(name)], err = describe(path); err != nil {
 			return err
 		}
-		return syncPath(path)
+		return generation.Sync(path)
 	})
 	return files, err
 }
@@ -100,26 +100,12 @@ func checkRegular(path string) error {
 	return err
 }
 
-// syncPath waits until a file, or a directory's entries, are on the disk.
-func syncPath(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	// A file system that cannot sync directories (some network ones) says EINVAL and has nothing to sync.
-	if err := f.Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
-		return err
-	}
-	return nil
-}
-
 // move renames within an output directory and brings both directories' entries to the disk.
 func move(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
 		return err
 	}
-	return errors.Join(syncPath(filepath.Dir(to)), syncPath(filepath.Dir(from)))
+	return errors.Join(generation.Sync(filepath.Dir(to)), generation.Sync(filepath.Dir(from)))
 }
 
 // isFile tells whether a regular file lies there.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/ddprun/ddprun/internal/generation"
 	"github.com/ddprun/ddprun/internal/hf"
 )
 
@@ -85,7 +86,7 @@ func write(ctx context.Context, path string, s Snapshot) error {
 	if err := writeEncoded(filepath.Join(path, stateFile), s.State.encode); err != nil {
 		return err
 	}
-	return syncPath(path)
+	return generation.Sync(path)
 }
 
 // writeModel makes the directory path with the model in it.

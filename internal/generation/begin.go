@@ -37,7 +37,7 @@ func Begin(outputDir string, n int, step int64, run Run) error {
 	if err := os.Rename(temporary, filepath.Join(dir, fmt.Sprintf("start-%d-%d", n, step))); err != nil {
 		return fail(errors.Join(err, os.Remove(temporary)))
 	}
-	if err := syncDir(dir); err != nil {
+	if err := Sync(dir); err != nil {
 		return fail(err)
 	}
 	return nil
@@ -49,7 +49,7 @@ func TakeBack(outputDir string, n int, step int64) error {
 	if err := os.Remove(filepath.Join(dir, fmt.Sprintf("start-%d-%d", n, step))); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return syncDir(dir)
+	return Sync(dir)
 }
 
 // LastRun returns who has begun the newest generation that has begun; a zero Run where none has.

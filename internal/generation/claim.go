@@ -59,7 +59,7 @@ func Claim(outputDir string, n int, record []byte) (won bool, err error) {
 		return false, nil
 	}
 	hook("claim: made")
-	if err := syncDir(dir); err != nil {
+	if err := Sync(dir); err != nil {
 		return fail(err)
 	}
 	// Another may have passed over this number meanwhile, knowing of it from a log or a checkpoint: then this one is used and lost.

@@ -25,7 +25,7 @@ func WriteFile(outputDir, name string, data []byte) error {
 	if err := os.Rename(temporary, path); err != nil {
 		return errors.Join(err, os.Remove(temporary))
 	}
-	return syncDir(dir)
+	return Sync(dir)
 }
 
 // ReadFile returns what WriteFile wrote; nil where there is none.
@@ -53,9 +53,9 @@ func writeTemporary(dir, pattern string, data []byte) (string, error) {
 	return f.Name(), nil
 }
 
-// syncDir waits until a directory's entries are on the disk.
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
+// Sync waits until a file, or a directory's entries, are on the disk.
+func Sync(path string) error {
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
