@@ -54,6 +54,7 @@ var mayImport = map[string][]string{
 	"internal/tokenizer":  nil,
 	"internal/archtest":   nil,
 	"scripts":             nil, // tests of the set-up
+	"test/kit":            nil, // what those tests share
 	"test/e2e":            nil, // tests of the built programs
 	"test/nodes":          nil, // ... on several hosts
 	"test/slurm":          nil, // ... on a real Slurm

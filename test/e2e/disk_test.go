@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/ddprun/ddprun/internal/hf"
+	"github.com/ddprun/ddprun/test/kit"
 )
 
 // weights reads a model's tensors.
@@ -102,7 +103,7 @@ func TestFileTooLarge(t *testing.T) {
 func TestNoRoomForShards(t *testing.T) {
 	t.Parallel()
 	w := newWorkspace(t, 33)
-	w.write("text.txt", lines(1, 6000))
+	w.write("text.txt", kit.Lines(1, 6000))
 	w.config("train.yaml", nil)
 	before := w.tree()
 	limited := w.startProgram("/bin/bash", "-c", `ulimit -f 16; exec "$0" "$@"`, filepath.Join(binDir, "ddprun"), "train.yaml")

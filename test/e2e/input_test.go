@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/ddprun/ddprun/test/kit"
 )
 
 // badInput is input that is refused before anything starts.
@@ -187,7 +189,7 @@ func (w *workspace) refused(said []string, args ...string) {
 func TestInputThatIsFine(t *testing.T) {
 	for _, fine := range []badInput{
 		{name: "more rows than tokens", prepare: func(w *workspace) {
-			w.write("model/vocab.txt", strings.Join(vocabulary()[:90], "\n")+"\n")
+			w.write("model/vocab.txt", strings.Join(kit.Vocabulary()[:90], "\n")+"\n")
 		}},
 		{name: "not UTF-8, replaced", prepare: write("text.txt", "ban ben\nb\xe4n ban\nben\n"), set: settings{"encoding_errors": "replace"}},
 		{name: "JSON lines", prepare: write("text.jsonl", "{\"a\": {\"b\": \"ban ben\"}}\n{\"a\": {\"b\": \"ben\"}}\n"),

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ddprun/ddprun/test/kit"
 )
 
 // streamSample is a sample of a stream, and how often an epoch has been seen to take it.
@@ -56,7 +58,7 @@ func TestNoSampleLostOrSeenTwice(t *testing.T) {
 	c := &comeback{workspace: newWorkspace(t, first), t: t, ranks: 2, steps: steps, rand: rand.New(rand.NewPCG(6, 1))}
 	c.config("train.yaml", settings{"data": []map[string]any{{"path": "text.txt", "name": "general"}, {"path": "domain.txt", "name": "domain", "weight": 2.5}},
 		"max_steps": steps, "save_steps": 4, "save_total_limit": 2, "sample_log": true, "seed": 5})
-	c.write("domain.txt", lines(4, second))
+	c.write("domain.txt", kit.Lines(4, second))
 	killed := 0
 	for killed < kills(3, 20) {
 		ranks := 1 + c.rand.IntN(2)

@@ -5,6 +5,8 @@ import (
 	"math"
 	"strings"
 	"testing"
+
+	"github.com/ddprun/ddprun/test/kit"
 )
 
 // Mixtures give the same losses at 1, 2, 3 and 4 ranks, also in steps and micro-batches in which an objective does not occur; they are told apart, weighted in the
@@ -27,7 +29,7 @@ func TestMixturesAtAnyNumberOfRanks(t *testing.T) {
 			w := c.workspace(t, 29)
 			if name == "pairs" {
 				for seed, file := range []string{"text.txt", "heldout.txt"} {
-					w.write(file, lines(uint64(seed), 12)+"\n"+lines(uint64(seed+5), 17))
+					w.write(file, kit.Lines(uint64(seed), 12)+"\n"+kit.Lines(uint64(seed+5), 17))
 				}
 			}
 			changes := c.changes

@@ -6,6 +6,8 @@ import (
 	"math"
 	"strings"
 	"testing"
+
+	"github.com/ddprun/ddprun/test/kit"
 )
 
 // poison puts a NaN at an element of a tensor of the model's weights.
@@ -36,7 +38,7 @@ func (w *workspace) poison(tensor string, element int) {
 func TestStepsThatAreNotFiniteAreSkipped(t *testing.T) {
 	t.Parallel()
 	w := newWorkspace(t, 32)
-	w.write("text.txt", w.read("text.txt")+strings.Repeat(word(7)+" ", 38)+"\n")
+	w.write("text.txt", w.read("text.txt")+strings.Repeat(kit.Word(7)+" ", 38)+"\n")
 	const position = "bert.embeddings.position_embeddings.weight"
 	w.poison(position, 39*32)
 	var want []record

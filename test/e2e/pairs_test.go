@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"github.com/ddprun/ddprun/test/kit"
 )
 
 // story makes n documents of 2 to 6 sentences, which a hard-wrapped paragraph holds with full stops between.
@@ -14,9 +16,9 @@ func story(seed uint64, n int) string {
 	var b strings.Builder
 	for range n {
 		for range 2 + r.IntN(5) {
-			b.WriteString(strings.ToUpper(word(r.IntN(40))[:1]) + "en")
+			b.WriteString(strings.ToUpper(kit.Word(r.IntN(40))[:1]) + "en")
 			for k := range 2 + r.IntN(12) {
-				b.WriteString(map[bool]string{true: "\n", false: " "}[k%5 == 4] + word(r.IntN(40)))
+				b.WriteString(map[bool]string{true: "\n", false: " "}[k%5 == 4] + kit.Word(r.IntN(40)))
 			}
 			b.WriteString(". ")
 		}

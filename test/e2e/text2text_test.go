@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/ddprun/ddprun/test/kit"
 )
 
 // textModelSource is a random T5 v1.1 of 2 layers and 24 dimensions, with dropout 0.1 and 89 tokens.
@@ -54,7 +56,7 @@ func unigram(t testing.TB) string {
 		vocab = append(vocab, [2]any{string(c), -6})
 	}
 	for i := range 40 {
-		vocab = append(vocab, [2]any{"▁" + word(i), -4})
+		vocab = append(vocab, [2]any{"▁" + kit.Word(i), -4})
 	}
 	for i := 88 - len(vocab); i >= 0; i-- {
 		special(fmt.Sprintf("<extra_id_%d>", i))

@@ -3,17 +3,14 @@ package e2e
 import (
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
-)
 
-// modelSource is a random BERT of 2 layers and 32 dimensions, with dropout 0.1, 97 tokens and 40 positions.
-const modelSource = "../../internal/model/testdata/bert-gelu"
+	"github.com/ddprun/ddprun/test/kit"
+)
 
 // settings are keys of train.yaml.
 type settings map[string]any
@@ -29,46 +26,13 @@ type workspace struct {
 func newWorkspace(t testing.TB, documents int) *workspace {
 	t.Helper()
 	w := &workspace{t: t, dir: t.TempDir()}
-	w.write("model/vocab.txt", strings.Join(vocabulary(), "\n")+"\n")
-	w.write("model/tokenizer_config.json", `{"tokenizer_class": "BertTokenizer", "do_lower_case": true, "unk_token": "[UNK]",
- "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]", "model_max_length": 40}`)
-	for _, name := range []string{"config.json", "model.safetensors"} {
-		w.write("model/"+name, readFile(t, filepath.Join(modelSource, name)))
-	}
-	w.write("text.txt", lines(1, documents))
-	w.write("heldout.txt", lines(2, 11))
+	kit.WriteModel(t, w.write)
+	w.write("text.txt", kit.Lines(1, documents))
+	w.write("heldout.txt", kit.Lines(2, 11))
 	if err := os.Mkdir(w.path("tmp"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return w
-}
-
-// vocabulary has a token for each row of the model's embeddings.
-func vocabulary() []string {
-	tokens := []string{"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}
-	for c := 'a'; c <= 'z'; c++ {
-		tokens = append(tokens, string(c), "##"+string(c))
-	}
-	for i := 0; len(tokens) < 97; i++ {
-		tokens = append(tokens, word(i))
-	}
-	return tokens
-}
-
-// word is one of 40 words that the vocabulary has whole.
-func word(i int) string { return string([]byte{byte('b' + i/8), "aeiouyrl"[i%8], 'n'}) }
-
-// lines makes n documents of 1 to 30 words, one a line.
-func lines(seed uint64, n int) string {
-	r := rand.New(rand.NewPCG(seed, 0))
-	var b strings.Builder
-	for range n {
-		for range 1 + r.IntN(30) {
-			b.WriteString(word(r.IntN(40)) + " ")
-		}
-		b.WriteString("\n")
-	}
-	return b.String()
 }
 
 // path is the absolute path of a file of the workspace.

@@ -1,16 +1,15 @@
 package nodes
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/ddprun/ddprun/test/kit"
 )
 
 // roleVariable names what this program is, where it is not the tests: the tests start it again inside namespaces.
@@ -73,20 +72,8 @@ func programs(t testing.TB) string {
 		return dir
 	}
 	built.once.Do(func() {
-		if os.Getenv("CGO_CXXFLAGS") == "" { // the compiler takes minutes to find that out
-			built.err = errors.New(`these tests build ddprun-worker, so they want the build environment: eval "$(scripts/env.sh)"`)
-			return
-		}
-		if built.dir, built.err = os.MkdirTemp("", "ddprun-nodes-"); built.err != nil {
-			return
-		}
-		for _, program := range []struct{ name, cgo string }{{"ddprun", "0"}, {"ddprun-worker", "1"}} {
-			build := exec.Command("go", "build", "-buildvcs=false", "-o", filepath.Join(built.dir, program.name), "../../cmd/"+program.name)
-			build.Env = append(os.Environ(), "CGO_ENABLED="+program.cgo)
-			if out, err := build.CombinedOutput(); err != nil {
-				built.err = fmt.Errorf("build %s: %w\n%s", program.name, err, out)
-				return
-			}
+		if built.dir, built.err = os.MkdirTemp("", "ddprun-nodes-"); built.err == nil {
+			built.err = kit.Build(built.dir)
 		}
 	})
 	if built.err != nil {

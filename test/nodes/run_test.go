@@ -3,7 +3,6 @@ package nodes
 import (
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,10 +12,9 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
-)
 
-// modelSource is a random BERT of 2 layers and 32 dimensions, with dropout 0.1, 97 tokens and 40 positions.
-const modelSource = "../../internal/model/testdata/bert-gelu"
+	"github.com/ddprun/ddprun/test/kit"
+)
 
 const (
 	ranksPerNode = 2
@@ -47,18 +45,9 @@ type settings map[string]any
 func newTraining(t testing.TB, c *cluster, changes settings) *training {
 	t.Helper()
 	r := &training{cluster: c, steps: 400, nnodes: fmt.Sprint(len(c.hosts)), nproc: ranksPerNode, join: c.hosts[0].name}
-	r.write("model/vocab.txt", strings.Join(vocabulary(), "\n")+"\n")
-	r.write("model/tokenizer_config.json", `{"tokenizer_class": "BertTokenizer", "do_lower_case": true, "unk_token": "[UNK]",
- "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]", "model_max_length": 40}`)
-	for _, name := range []string{"config.json", "model.safetensors"} {
-		content, err := os.ReadFile(filepath.Join(modelSource, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.write("model/"+name, string(content))
-	}
-	r.write("text.txt", lines(1, 600))
-	r.write("heldout.txt", lines(2, 8000))
+	kit.WriteModel(t, r.write)
+	r.write("text.txt", kit.Lines(1, 600))
+	r.write("heldout.txt", kit.Lines(2, 8000))
 	r.write("key", strings.Repeat("an example of a key. ", 3))
 	if err := os.Chmod(r.path("key"), 0o600); err != nil {
 		t.Fatal(err)
@@ -77,34 +66,6 @@ func newTraining(t testing.TB, c *cluster, changes settings) *training {
 	}
 	r.write("train.yaml", string(text))
 	return r
-}
-
-// vocabulary has a token for each row of the model's embeddings.
-func vocabulary() []string {
-	tokens := []string{"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}
-	for c := 'a'; c <= 'z'; c++ {
-		tokens = append(tokens, string(c), "##"+string(c))
-	}
-	for i := 0; len(tokens) < 97; i++ {
-		tokens = append(tokens, word(i))
-	}
-	return tokens
-}
-
-// word is one of 40 words that the vocabulary has whole.
-func word(i int) string { return string([]byte{byte('b' + i/8), "aeiouyrl"[i%8], 'n'}) }
-
-// lines makes n documents of 1 to 30 words, one a line.
-func lines(seed uint64, n int) string {
-	r := rand.New(rand.NewPCG(seed, 0))
-	var b strings.Builder
-	for range n {
-		for range 1 + r.IntN(30) {
-			b.WriteString(word(r.IntN(40)) + " ")
-		}
-		b.WriteString("\n")
-	}
-	return b.String()
 }
 
 func (c *cluster) write(name, content string) {

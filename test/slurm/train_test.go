@@ -5,32 +5,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
-)
 
-// modelSource is a random BERT of 2 layers and 32 dimensions, with dropout 0.1, 97 tokens and 40 positions.
-const modelSource = "../../internal/model/testdata/bert-gelu"
+	"github.com/ddprun/ddprun/test/kit"
+)
 
 // programs builds ddprun and ddprun-worker from this checkout, once.
 var programs = sync.OnceValues(func() (dir string, err error) {
-	if os.Getenv("CGO_CXXFLAGS") == "" { // the compiler takes minutes to find that out
-		return "", fmt.Errorf("these tests build ddprun-worker, so they want the build environment: eval \"$(scripts/env.sh)\"")
-	}
 	dir = filepath.Join(cluster, "bin")
-	for program, cgo := range map[string]string{"ddprun": "0", "ddprun-worker": "1"} {
-		build := exec.Command("go", "build", "-buildvcs=false", "-o", filepath.Join(dir, program), "../../cmd/"+program)
-		build.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
-		if out, err := build.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("build %s: %w\n%s", program, err, out)
-		}
-	}
-	return dir, nil
+	return dir, kit.Build(dir)
 })
 
 // steps of a run: long enough to be disturbed.
@@ -44,17 +31,8 @@ func newTraining(t *testing.T, low, high int) *work {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"config.json", "model.safetensors"} {
-		content, err := os.ReadFile(filepath.Join(modelSource, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.write("model/"+name, string(content))
-	}
-	w.write("model/vocab.txt", strings.Join(vocabulary(), "\n")+"\n")
-	w.write("model/tokenizer_config.json", `{"tokenizer_class": "BertTokenizer", "do_lower_case": true, "unk_token": "[UNK]",
- "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]", "model_max_length": 40}`)
-	w.write("text.txt", text())
+	kit.WriteModel(t, w.write)
+	w.write("text.txt", kit.Lines(1, 500))
 	w.write("train.yaml", fmt.Sprintf(`model: model
 data: text.txt
 text_unit: line
@@ -74,33 +52,6 @@ ddp_timeout: 60
 	w.job.MinNodes, w.job.MaxNodes = low, high
 	w.job.AgentArgs = []string{"--last-call=2s", "--max-restarts=10"}
 	return w
-}
-
-func vocabulary() []string {
-	tokens := []string{"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}
-	for c := 'a'; c <= 'z'; c++ {
-		tokens = append(tokens, string(c), "##"+string(c))
-	}
-	for i := 0; len(tokens) < 97; i++ {
-		tokens = append(tokens, word(i))
-	}
-	return tokens
-}
-
-// word is one of 40 words that the vocabulary has whole.
-func word(i int) string { return string([]byte{byte('b' + i/8), "aeiouyrl"[i%8], 'n'}) }
-
-// text has 500 documents of 1 to 30 words, one a line.
-func text() string {
-	r := rand.New(rand.NewPCG(1, 0))
-	var b strings.Builder
-	for range 500 {
-		for range 1 + r.IntN(30) {
-			b.WriteString(word(r.IntN(40)) + " ")
-		}
-		b.WriteString("\n")
-	}
-	return b.String()
 }
 
 // losses returns the loss of each step in metrics.jsonl: of the last account where there are several.
