@@ -8,9 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/ddprun/ddprun/internal/config"
+	"github.com/ddprun/ddprun/internal/hf"
 )
 
 // digests are what nodes of one run compare, so that a node with another model or other text is refused before it takes part. `check` prints them.
@@ -43,8 +43,7 @@ func modelDigest(dir string) (string, error) {
 	hash := sha256.New()
 	for _, entry := range entries { // sorted by name
 		name := entry.Name()
-		weights := strings.HasSuffix(name, ".safetensors") || strings.HasPrefix(name, "pytorch_model") || strings.HasSuffix(name, ".safetensors.index.json")
-		if name != "config.json" && !weights {
+		if name != "config.json" && !hf.LikeWeights(name) {
 			continue
 		}
 		if err := addEdges(hash, filepath.Join(dir, name)); err != nil {

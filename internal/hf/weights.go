@@ -6,6 +6,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // The files of weights in the order in which transformers looks for them.
@@ -15,6 +16,13 @@ const (
 	torchFile        = "pytorch_model.bin"
 	torchIndex       = "pytorch_model.bin.index.json"
 )
+
+// LikeWeights tells whether a file has a name as weights have, whole, sharded or an index: one of a form that Open does not take too, so that it is not
+// overlooked.
+func LikeWeights(name string) bool {
+	name = strings.TrimSuffix(name, ".index.json")
+	return strings.HasSuffix(name, ".safetensors") || strings.HasPrefix(name, "pytorch_model")
+}
 
 // Weights is the tensors of a model by name, in one file or many. Reading them is
 // safe from several goroutines; Close must come after.

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -208,8 +207,7 @@ func openWeights(dir string) (*hf.Weights, error) {
 		return nil, err
 	}
 	for _, entry := range entries {
-		name := strings.TrimSuffix(entry.Name(), ".index.json")
-		if strings.HasSuffix(name, ".safetensors") || strings.HasPrefix(name, "pytorch_model") {
+		if hf.LikeWeights(entry.Name()) {
 			return hf.Open(dir)
 		}
 	}
