@@ -21,6 +21,9 @@ import (
 // killAfter is how long workers get to end by themselves when another one has failed.
 const killAfter = time.Second
 
+// sameSignal is how long after a worker a signal to the whole job reaches the agent at the latest.
+const sameSignal = 500 * time.Millisecond
+
 // attempt is one generation's workers on this node.
 type attempt struct {
 	run     *run
@@ -68,6 +71,7 @@ func (a *attempt) work() {
 		return
 	}
 	a.watch()
+	a.awaitSignal()
 	down := agree.WorkersDown{Number: a.record.Number, End: a.end(), Checkpoint: a.newCheckpoint()}
 	if first, at := a.firstFailure(); down.End == agree.Failed {
 		a.run.tell(a.failed(a.describe(first), first, at))
@@ -201,7 +205,10 @@ func (a *attempt) stopFor(w *worker) {
 	a.unwatch()
 	a.tell(pipe.Stop{Reason: fmt.Sprintf("rank %d failed", w.start.Rank), How: pipe.StopNow})
 	a.deadline = time.After(killAfter)
-	if e := w.agent.Report().Error; e != nil || !a.wasAsked() { // the driver hears of it now, and of the first failure when all have ended
+	e := w.agent.Report().Error
+	ended := e == nil && w.fault == nil
+	quiet := ended && obeyed(w) || e == nil && a.wasAsked() // a signal to the whole job may have ended it, and be on its way to the agent
+	if !quiet {                                             // the driver hears of it now, and of the first failure when all have ended
 		f := &Failure{Rank: w.start.Rank, ExitCode: -1, Message: fmt.Sprintf("rank %d failed", w.start.Rank)}
 		switch {
 		case e != nil:
@@ -241,7 +248,25 @@ func (a *attempt) obey(o order) {
 }
 
 // wasAsked says whether the workers were to stop with a checkpoint, also where they have not been told yet: a signal to the whole job may reach them first.
-func (a *attempt) wasAsked() bool { return a.asked || a.run.leaving.Load() }
+func (a *attempt) wasAsked() bool {
+	select {
+	case <-a.run.leaving:
+		return true
+	default:
+		return a.asked
+	}
+}
+
+// awaitSignal gives a signal that has ended a worker in its set-up, and so goes to the whole job, the time to reach the agent as well.
+func (a *attempt) awaitSignal() {
+	if first, _ := a.firstFailure(); first == nil || !obeyed(first) {
+		return
+	}
+	select {
+	case <-a.run.leaving:
+	case <-time.After(sameSignal):
+	}
+}
 
 // stop gives an order. It never blocks: an attempt that has 64 of them before it has all that it needs.
 func (a *attempt) stop(o order) {

@@ -34,7 +34,7 @@ type run struct {
 	stdout, stderr *screen
 	signals        chan os.Signal
 	inputs         chan agree.Input
-	leaving        atomic.Bool                // a signal has asked for a stop with a checkpoint
+	leaving        chan struct{}              // closed when a signal has asked for a stop with a checkpoint
 	startErr       error                      // why this node could not start a worker
 	fatal          chan error                 // why this node cannot take part at all
 	view           atomic.Pointer[agree.View] // the newest, for status
@@ -101,7 +101,7 @@ func Run(ctx context.Context, c Config) (Outcome, error) {
 		Config: c, argv: worker, threads: threadsPerRank(c), mark: randomHex(markBytes),
 		self:    agree.Node{ID: nodeID(c.NodeRank), Rank: c.NodeRank, NProc: c.NProc, Host: host, Note: c.Note},
 		archive: newArchive(c), stdout: &screen{w: c.Stdout}, stderr: &screen{w: c.Stderr},
-		inputs: make(chan agree.Input, 1024), fatal: make(chan error, 1), began: time.Now(),
+		inputs: make(chan agree.Input, 1024), fatal: make(chan error, 1), leaving: make(chan struct{}), began: time.Now(),
 	}
 	r.stores.local = pipe.NewMemStore()
 	var release func()
@@ -176,7 +176,7 @@ func (r *run) stopBy(s os.Signal) bool {
 		return false
 	}
 	r.stop = s
-	r.leaving.Store(true)
+	close(r.leaving)
 	message := "stopping with a checkpoint"
 	if s == syscall.SIGINT {
 		message += "; again to stop at once"
