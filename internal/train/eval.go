@@ -147,7 +147,7 @@ func (r *rank) evaluateSet(set EvalSet, beat func()) ([]evalSums, error) {
 		}
 	}
 	r.job.Activity.set(gatherEval)
-	rows, err := ddp.GatherFloat64s(r.data, mine[:cap(mine)])
+	rows, err := ddp.GatherFloat64s(r.sums, mine[:cap(mine)])
 	if err != nil {
 		return nil, mark(ErrPeer, err)
 	}

@@ -39,7 +39,7 @@ func evaluationOnRanks(t *testing.T, objective string) {
 			job := *base
 			job.Rank, job.World = n, ranks
 			r := oneRank(t, &job)
-			r.data = local
+			r.sums = local
 			group.Go(func() {
 				runtime.LockOSThread() // as Run does: the number of threads belongs to the OS thread, and the last bits to it
 				defer runtime.UnlockOSThread()
@@ -83,7 +83,7 @@ func TestEvaluationOfALostPeer(t *testing.T) {
 	job.World, job.Eval = 2, []EvalSet{{Samples: job.Train}}
 	r := oneRank(t, job)
 	groups := ddp.NewLocal(2, nil)
-	r.data = groups[0]
+	r.sums = groups[0]
 	groups[1].Abort()
 	_, err := r.evaluate(0, 0)
 	wantKind(t, err, ErrPeer)

@@ -115,7 +115,7 @@ func (o *output) logStep(step int64) error {
 	sums[waits], sums[waits+1] = i.waitComm.Seconds(), i.waitData.Seconds()
 	figures{i.elapsed.Seconds(), i.waitRanks.Seconds(), i.first.Seconds()}.put(sums[waits+2+figureCount*o.r.job.Rank:])
 	o.r.job.Activity.set(sumMetrics)
-	if err := ddp.SumFloat64s(o.r.data, sums); err != nil {
+	if err := ddp.SumFloat64s(o.r.sums, sums); err != nil {
 		return mark(ErrPeer, err)
 	}
 	if o.r.job.Rank != 0 {

@@ -4,7 +4,6 @@ import (
 	"runtime"
 	"slices"
 
-	"github.com/ddprun/ddprun/ddp"
 	"github.com/ddprun/ddprun/internal/torch"
 	"github.com/ddprun/ddprun/objectives"
 	"github.com/ddprun/ddprun/shard"
@@ -51,7 +50,7 @@ type EvaluatedTerm struct {
 func Evaluate(job *Job, watcher Watcher) (Evaluation, error) {
 	runtime.LockOSThread() // the number of threads belongs to the OS thread, and results depend on it
 	defer runtime.UnlockOSThread()
-	r := &rank{job: job, data: ddp.NewLocal(1, nil)[0], host: ddp.NewLocal(1, nil)[0]}
+	r := &rank{job: job, groups: localGroups()}
 	defer r.close()
 	if err := r.setUp(beginning{lanes: 1}); err != nil {
 		return nil, err

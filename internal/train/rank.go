@@ -20,8 +20,7 @@ type rank struct {
 	params *ddp.Params
 	opt    *ddp.Optimizer
 	reduce *ddp.Reducer
-	data   ddp.Group // gradients
-	host   ddp.Group // counts, flags, sums: small tensors on the host
+	groups
 
 	best      best
 	nonfinite int // steps in a row that were skipped
@@ -43,11 +42,7 @@ func (r *rank) close() {
 	if r.params != nil {
 		r.params.Close()
 	}
-	for _, g := range []ddp.Group{r.data, r.host} {
-		if g != nil {
-			g.Close()
-		}
-	}
+	r.each(ddp.Group.Close)
 }
 
 // step runs one optimizer step on this rank's micro-batches.

@@ -13,7 +13,7 @@ import (
 // oneRank is a rank that is set up from its configuration's model.
 func oneRank(t testing.TB, job *Job) *rank {
 	t.Helper()
-	r := &rank{job: job, data: ddp.NewLocal(1, nil)[0], host: ddp.NewLocal(1, nil)[0]}
+	r := &rank{job: job, groups: localGroups()}
 	t.Cleanup(r.close)
 	if err := r.setUp(beginning{lanes: 1}); err != nil {
 		t.Fatal(err)

@@ -16,12 +16,12 @@ func Run(ctx context.Context, job *Job) (Result, error) {
 	torch.TuneAllocator()
 	job.Beat(PhaseSetup, 0, 0)
 	job.Activity.set(meet)
-	data, host, err := groups(job)
-	if err != nil {
+	r := &rank{job: job}
+	defer r.close()
+	var err error
+	if r.groups, err = formGroups(job); err != nil {
 		return Result{}, err
 	}
-	r := &rank{job: job, data: data, host: host}
-	defer r.close()
 	job.Activity.set(awaitBeginning)
 	start, err := begin(job)
 	if err != nil {
@@ -51,7 +51,7 @@ func Run(ctx context.Context, job *Job) (Result, error) {
 	}
 	if err == nil { // nobody leaves before everybody is done
 		job.Activity.set(awaitEnd)
-		err = mark(ErrPeer, ddp.Barrier(r.data))
+		err = mark(ErrPeer, ddp.Barrier(r.sums))
 	}
 	return result, err
 }
@@ -72,8 +72,7 @@ func (r *rank) loop(ctx context.Context, p *plan, out *output, start beginning) 
 	feed := startFeed(ctx, r.job, p, r.host, start.step)
 	defer func() {
 		if err != nil {
-			r.host.Abort() // the feed may wait for a peer that does not come
-			r.data.Abort() // and so may the peers for this rank
+			r.each(ddp.Group.Abort) // the feed may wait for a peer that does not come, and the peers for this rank
 		}
 		feed.close()
 	}()

@@ -52,7 +52,7 @@ func openSampleLog(r *rank, step int64) (*sampleLog, error) {
 	if !r.job.Config.SampleLog {
 		return nil, nil
 	}
-	if err := ddp.Barrier(r.data); err != nil {
+	if err := ddp.Barrier(r.sums); err != nil {
 		return nil, mark(ErrPeer, err)
 	}
 	if err := os.MkdirAll(dir, 0o777); err != nil {

@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"path/filepath"
 	"regexp"
-	"time"
 
 	"github.com/rs/zerolog"
 
@@ -212,74 +210,6 @@ func openWeights(dir string) (*hf.Weights, error) {
 		}
 	}
 	return nil, nil
-}
-
-// groups forms the two process groups of the run.
-func groups(job *Job) (data, host ddp.Group, err error) {
-	if job.World == 1 {
-		return ddp.NewLocal(1, nil)[0], ddp.NewLocal(1, nil)[0], nil
-	}
-	timeout := time.Duration(job.Config.DDPTimeoutSeconds) * time.Second
-	if host, err = ddp.NewGloo(prefixed{job.Store, "host/"}, job.Rank, job.World, job.Host, timeout); err != nil {
-		return nil, nil, mark(ErrPeer, err)
-	}
-	if job.Config.Backend == "nccl" {
-		data, err = ddp.NewNCCL(prefixed{job.Store, "nccl/"}, job.Rank, job.World, ddp.NCCLConfig{Timeout: timeout, Dump: dumpFile(job)})
-		if err != nil {
-			host.Close()
-			return nil, nil, mark(ErrPeer, err)
-		}
-		return data, host, nil
-	}
-	if data, err = ddp.NewGloo(prefixed{job.Store, "data/"}, job.Rank, job.World, job.Host, timeout); err != nil {
-		host.Close()
-		return nil, nil, mark(ErrPeer, err)
-	}
-	if job.Config.Backend == "auto" && job.NodeCount < 2 { // all ranks are on this node
-		if data, err = ddp.NewShared(data, prefixed{job.Store, "shared/"}, timeout); err != nil {
-			host.Close()
-			return nil, nil, mark(ErrPeer, fmt.Errorf("%w (backend: gloo does without shared memory)", err))
-		}
-	}
-	return data, host, nil
-}
-
-// dumpFile is where a rank writes the record of its last collectives when one fails: an attempt's files lie together.
-func dumpFile(job *Job) string {
-	return filepath.Join(job.Config.OutputDir, ".ddprun", "collectives", fmt.Sprint("attempt_", job.Generation), fmt.Sprint("rank-", job.Rank, ".json"))
-}
-
-// CheckBackend tells why this machine cannot use the backend, before anything is started: an error of kind [ErrInput].
-func CheckBackend(c *config.Config) error {
-	if c.Backend != "nccl" {
-		return nil
-	}
-	if err := ddp.CheckNCCL(); err != nil {
-		return mark(ErrInput, fmt.Errorf("backend: nccl: %w; backend: gloo, or auto, trains on the CPU", err))
-	}
-	return nil
-}
-
-// prefixed is a store whose keys begin with prefix.
-type prefixed struct {
-	store  torch.Store
-	prefix string
-}
-
-func (p prefixed) Set(key string, value []byte) error { return p.store.Set(p.prefix+key, value) }
-func (p prefixed) Get(key string, timeout time.Duration) ([]byte, error) {
-	return p.store.Get(p.prefix+key, timeout)
-}
-func (p prefixed) Add(key string, delta int64) (int64, error) {
-	return p.store.Add(p.prefix+key, delta)
-}
-func (p prefixed) Delete(key string) (bool, error) { return p.store.Delete(p.prefix + key) }
-func (p prefixed) Check(keys []string) (bool, error) {
-	full := make([]string, len(keys))
-	for i, k := range keys {
-		full[i] = p.prefix + k
-	}
-	return p.store.Check(full)
 }
 
 // LibtorchVersion is the version of the libtorch that this program runs on.

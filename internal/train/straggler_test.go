@@ -152,7 +152,7 @@ func trainOn(t *testing.T, job *Job, data, host ddp.Group) (err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	torch.SetThreads(1)
-	r := &rank{job: job, data: data, host: host}
+	r := &rank{job: job, groups: groups{data: data, sums: data, host: host}}
 	defer r.close()
 	start := beginning{lanes: job.World}
 	var p *plan
