@@ -73,6 +73,7 @@ type Config struct {
 	Limits         Limits        // when a worker counts as hung
 	DebugRanks     []int         // ranks that wait for a debugger, and have no limits; nobody kills one for another's failure while it is debugged
 	MetricsAddr    string        // host:port to serve Prometheus at; empty: nowhere
+	TrainJob       TrainJob      // who is told how far the run is
 	LogMaxSize     int64         // bytes of a log, after which it begins anew and what it was becomes NAME.1; 0: no limit
 	LogMaxAttempts int           // attempts whose logs are kept; 0: all
 	Tee            Tee

@@ -224,6 +224,7 @@ type agentConfig struct {
 	Limits        Limits
 	DebugRanks    []int
 	MetricsAddr   string
+	TrainJob      TrainJob
 	WithoutHelper bool
 	OutputDir     string
 	Nodes         testNodes
@@ -233,7 +234,7 @@ func (a agentConfig) config() Config {
 	c := Config{
 		Worker: []string{"/proc/self/exe", "test-worker"}, Helper: []string{"/proc/self/exe", "test-helper"},
 		NProc: a.NProc, ConfigJSON: a.Scripts.json(), LogDir: a.LogDir, RunID: a.RunID, MaxRestarts: a.MaxRestarts,
-		Grace: a.Grace, Limits: a.Limits, DebugRanks: a.DebugRanks, MetricsAddr: a.MetricsAddr, Tee: TeeAll, Logger: zerolog.Nop(), OutputDir: a.OutputDir, Nodes: a.Nodes.nodes(),
+		Grace: a.Grace, Limits: a.Limits, DebugRanks: a.DebugRanks, MetricsAddr: a.MetricsAddr, TrainJob: a.TrainJob, Tee: TeeAll, Logger: zerolog.Nop(), OutputDir: a.OutputDir, Nodes: a.Nodes.nodes(),
 	}
 	if a.WithoutHelper {
 		c.Helper = nil

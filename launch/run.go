@@ -134,6 +134,10 @@ func Run(ctx context.Context, c Config) (Outcome, error) {
 		return Outcome{Code: ExitConfig}, err
 	}
 	defer closeWindows()
+	reports := reportTo(c.TrainJob, reportEvery, r.status, func(err error) {
+		c.Logger.Warn().Err(err).Msg("Kubeflow's Trainer is not told how far the run is; the run goes on")
+	})
+	defer func() { reports.close(r.outcome.Code == ExitDone) }()
 	return r.drive(ctx, exclusive)
 }
 

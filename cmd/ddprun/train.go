@@ -191,6 +191,7 @@ func train(ctx context.Context, o *trainOptions, path string) error {
 		Limits:         o.limits,
 		DebugRanks:     o.debugRanks,
 		MetricsAddr:    o.metricsAddr,
+		TrainJob:       launch.TrainJobOf(os.Getenv),
 		LogMaxSize:     int64(o.logMaxSize),
 		LogMaxAttempts: o.logAttempts,
 		Tee:            launch.Tee(o.tee),
