@@ -31,7 +31,11 @@ test: build ## run every test but the long ones
 
 .PHONY: test-all
 test-all: build ## run the long tests too
-	@$(with_torch) && $(with_reference) && $(with_nccl) && set -x && DDPRUN_TEST_ALL=1 go test -count=1 -timeout 2h ./...
+	@$(with_torch) && $(with_reference) && $(with_nccl) && set -x && DDPRUN_TEST_ALL=1 DDPRUN_NODES_REPEAT=$${DDPRUN_NODES_REPEAT:-13} go test -count=1 -timeout 6h ./...
+
+.PHONY: test-nodes
+test-nodes: build ## several nodes, as network namespaces: every fault in every phase once (as root)
+	@$(with_torch) && set -x && DDPRUN_TEST_ALL=1 go test -count=1 -timeout 60m ./test/nodes
 
 .PHONY: test-slurm
 test-slurm: build ## start a real Slurm on this machine and test on it (as root; installs Debian's packages)

@@ -7,7 +7,7 @@
 // cluster_test.go has the bridge and the hosts, host_test.go a host's processes, cable_test.go what can happen to its cable, slow_test.go a cable
 // that is slow and loses packets (in user space, since many kernels are built without netem), clock_test.go clocks that do not agree, hold_test.go a
 // process that stands still before it renames; harness_test.go shows that all of these do what they say. run_test.go starts a run of a tiny model and reads what
-// it leaves; faults_test.go has every fault in every phase, scenarios_test.go the rest, times_test.go how long it all took.
+// it leaves; faults_test.go has every fault in every phase, scenarios_test.go the rest, times_test.go the table of how long it took to notice a fault and to go on.
 //
 // It wants root (CAP_SYS_ADMIN and CAP_NET_ADMIN in the machine's user namespace) and a kernel with veth and bridge; no program of iproute2.
 // Elsewhere the tests skip with the reason. Wall clocks cannot be set apart on one machine, since time namespaces have none.
@@ -15,8 +15,7 @@
 // A few cases run always, all of them with DDPRUN_TEST_ALL=1. More variables:
 //
 //	DDPRUN_NODES_SEED       of everything that is drawn; each run prints its own
-//	DDPRUN_NODES_REPEAT     times that each fault comes in each phase
-//	DDPRUN_NODES_TIMES      faults of each kind that TestTimes measures
+//	DDPRUN_NODES_REPEAT     times that each fault comes in each of the four phases; make test-all has 13, so each fault comes 52 times
 //	DDPRUN_NODES_SATURATE   seconds of TestNoFalseDeath
 //	DDPRUN_NODES_LOGS       1: show what the agents say of faults also where all is well
 //	DDPRUN_NODES_PROGRAMS   a directory with ddprun and ddprun-worker, in place of building them

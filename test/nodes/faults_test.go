@@ -16,12 +16,15 @@ import (
 // phase is a part of a run in which a fault can strike.
 type phase struct {
 	name string
-	// reach waits for the phase, and a little into it.
-	reach func(*match)
+	// reach waits for the phase, and a little into it. The steps that it counts begin with the newest generation's.
+	reach func(m *match)
 }
 
-// later waits for up to limit.
+// within waits for up to limit.
 func (m *match) within(limit time.Duration) { time.Sleep(time.Duration(m.draw.Int64N(int64(limit)))) }
+
+// fresh is a number of steps after which a generation has a checkpoint of its own: three faults without one between them end a run.
+const fresh = saveSteps + 3
 
 // reachStep waits until a step was logged; the test fails if the run ends before.
 func (m *match) reachStep(step int64) {
@@ -32,22 +35,23 @@ func (m *match) reachStep(step int64) {
 	}
 }
 
+// phases begin with the one that every run begins with; the others come in any order.
 var phases = []phase{
 	{"start-up", func(m *match) {
-		m.eventually("workers", func() bool { return len(m.hosts[2].processes("ddprun-worker")) >= m.nproc && len(m.records()) > 0 })
+		m.eventually("workers", func() bool { return len(m.place[2].processes("ddprun-worker")) >= m.nproc && len(m.records()) > 0 })
 		m.within(1500 * time.Millisecond)
 	}},
 	{"training", func(m *match) {
-		m.reachStep(20 + m.draw.Int64N(m.steps/2))
+		m.reachStep(m.newest().Start + fresh + m.draw.Int64N(10))
 		m.within(200 * time.Millisecond)
 	}},
 	{"evaluation", func(m *match) {
-		at := 100 * (1 + m.draw.Int64N(2)) // the evaluation follows the step
-		m.reachStep(at)
+		at := m.newest().Start + fresh + evalSteps - 1
+		m.reachStep(at - at%evalSteps) // the evaluation follows the step
 		m.within(300 * time.Millisecond)
 	}},
 	{"checkpointing", func(m *match) {
-		m.reachStep(20 + m.draw.Int64N(m.steps/2))
+		m.reachStep(m.newest().Start + fresh + m.draw.Int64N(10))
 		m.eventually("a checkpoint under way", func() bool {
 			saving, _ := filepath.Glob(m.path("out/.ddprun/save-g*-checkpoint-*"))
 			return len(saving) > 0
@@ -58,34 +62,83 @@ var phases = []phase{
 
 // fault is what befalls a run.
 type fault struct {
-	name    string
-	elastic bool // two nodes of three are enough, and what has failed stays away
-	// strike does it. What is to come later goes into m.later.
+	name string
+	// elastic: two nodes of three are enough. They go on before what has failed comes back; after the last strike it stays away.
+	elastic bool
+	// strike does it. What mends it goes into later, back or calm.
 	strike func(m *match)
 }
 
-// match is a run that a fault befalls.
+// match is a run that a fault befalls, once in each phase.
 type match struct {
 	*training
-	draw   *rand.Rand
+	draw  *rand.Rand
+	place map[int]*host  // where a node rank is now
+	now   map[int]*agent // and its agent
+	gone  map[*agent]bool
+	hits  map[int]int // strikes by node rank
+
+	// Of the newest strike:
+	last   bool // the match's last
 	struck time.Time
-	node   int             // the node rank that the fault befalls
-	gone   map[*agent]bool // need not end with 0
-	after  []func()        // heals, once the fault has had its time
-	place  map[int]*host   // where a node rank is now
-	now    map[int]*agent  // and its agent
-	heals  time.Duration   // when
+	node   int           // the node rank that it befell
+	heals  time.Duration // how long after it later is done
+	later  []func()
+	back   []func() // done once the others have gone on
+	calm   []func() // done once all is well again
+}
+
+// newest is the newest generation.
+func (m *match) newest() record {
+	m.t.Helper()
+	all := m.records()
+	if len(all) == 0 {
+		m.t.Fatalf("no generation was claimed\n%s", m.log())
+	}
+	return all[len(all)-1]
+}
+
+// choose draws the node that a fault befalls, among those that were befallen least: a node that fails three times is left out.
+func (m *match) choose(candidates ...int) int {
+	least := slices.MinFunc(candidates, func(a, b int) int { return m.hits[a] - m.hits[b] })
+	candidates = slices.DeleteFunc(candidates, func(node int) bool { return m.hits[node] > m.hits[least] })
+	m.node = candidates[m.draw.IntN(len(candidates))]
+	m.hits[m.node]++
+	return m.node
 }
 
 // victim draws a node for the fault; coordinator: that one.
 func (m *match) victim(coordinator bool) *agent {
 	m.t.Helper()
 	leader := m.coordinator()
-	m.node = leader
-	for !coordinator && m.node == leader {
-		m.node = m.draw.IntN(3)
+	if coordinator {
+		return m.now[m.choose(leader)]
 	}
-	return m.now[m.node]
+	return m.now[m.choose(m.otherNodes(leader)...)]
+}
+
+// anyone draws a node, which one in so many times is the coordinator.
+func (m *match) anyone(times int) *agent {
+	m.t.Helper()
+	return m.victim(m.draw.IntN(times) == 0)
+}
+
+// otherNodes are the node ranks other than one.
+func (m *match) otherNodes(node int) []int { return []int{(node + 1) % 3, (node + 2) % 3} }
+
+// other draws an agent of a node other than the victim's.
+func (m *match) other() *agent { return m.now[m.otherNodes(m.node)[m.draw.IntN(2)]] }
+
+// worker draws a worker.
+func (m *match) worker() int {
+	m.t.Helper()
+	h := m.place[m.choose(0, 1, 2)]
+	var workers []int
+	m.eventually("a worker on "+h.name, func() bool {
+		workers = h.processes("ddprun-worker")
+		return len(workers) > 0
+	})
+	return workers[m.draw.IntN(len(workers))]
 }
 
 // again starts an agent of a node rank, as a scheduler does.
@@ -94,169 +147,160 @@ func (m *match) again(h *host, rank int) {
 	m.place[rank], m.now[rank] = h, m.start(h, rank)
 }
 
-// killAgent kills the agent of a node; a scheduler starts it again after a second, unless two nodes are enough.
-func killAgent(coordinator, elastic bool) func(*match) {
+// after has something done some time after the fault, or in an elastic match once the others have gone on; after the last strike of that, never.
+func (m *match) after(delay time.Duration, heal func(), lost ...*agent) {
+	switch {
+	case m.nnodes == "3":
+		m.heals, m.later = delay, append(m.later, heal)
+	case m.last:
+		for _, a := range lost {
+			m.gone[a] = true
+		}
+	default:
+		m.back = append(m.back, heal)
+	}
+}
+
+func killAgent(coordinator bool) func(*match) {
 	return func(m *match) {
 		a := m.victim(coordinator)
 		m.gone[a] = true
 		a.signal(syscall.SIGKILL)
-		if !elastic {
-			m.later(time.Second, func() { m.again(a.host, a.rank) })
-		}
+		m.after(time.Second, func() { m.again(a.host, a.rank) })
 	}
 }
 
-// later has something done some time after the fault.
-func (m *match) later(after time.Duration, f func()) { m.heals, m.after = after, append(m.after, f) }
+func stopAgent(coordinator bool) func(*match) {
+	return func(m *match) {
+		a := m.victim(coordinator)
+		a.signal(syscall.SIGSTOP)
+		m.after(8*time.Second, func() { a.signal(syscall.SIGCONT) })
+	}
+}
 
-// otherNode is a node rank that is not node.
-func (m *match) otherNode(node int) int { return (node + 1 + m.draw.IntN(2)) % 3 }
+func cutOff(m *match) {
+	a := m.anyone(3)
+	a.host.cut()
+	m.after(8*time.Second, a.host.plug, a)
+}
+
+func cutAPair(m *match) {
+	a := m.anyone(2)
+	b := m.other()
+	cutPair(a.host, b.host)
+	m.after(8*time.Second, func() { joinPair(a.host, b.host) }, a, b)
+}
+
+func loseOneWay(m *match) {
+	a := m.anyone(2)
+	b := m.other()
+	a.host.lose(b.host)
+	m.after(8*time.Second, func() { a.host.find(b.host) }, a, b)
+}
 
 var faults = []fault{
-	{"worker killed", false, func(m *match) {
-		m.node = m.draw.IntN(3)
-		workers := m.place[m.node].processes("ddprun-worker")
-		if len(workers) == 0 {
-			m.t.Fatalf("no worker to kill\n%s", m.log())
-		}
-		syscall.Kill(workers[m.draw.IntN(len(workers))], syscall.SIGKILL)
-	}},
-	{"agent killed", false, killAgent(false, false)},
-	{"agent killed for good", true, killAgent(false, true)},
-	{"coordinator killed", false, killAgent(true, false)},
-	{"coordinator killed for good", true, killAgent(true, true)},
+	{"worker killed", false, func(m *match) { syscall.Kill(m.worker(), syscall.SIGKILL) }},
 	{"worker stopped", false, func(m *match) {
-		m.node = m.draw.IntN(3)
-		workers := m.place[m.node].processes("ddprun-worker")
-		if len(workers) == 0 {
-			m.t.Fatalf("no worker to stop\n%s", m.log())
-		}
-		pid := workers[m.draw.IntN(len(workers))]
+		pid := m.worker()
 		syscall.Kill(pid, syscall.SIGSTOP)
-		m.later(6*time.Second, func() { syscall.Kill(pid, syscall.SIGCONT) }) // it may be gone
+		m.after(6*time.Second, func() { syscall.Kill(pid, syscall.SIGCONT) }) // it may be gone
 	}},
-	{"agent stopped", false, func(m *match) {
-		a := m.victim(false)
-		a.signal(syscall.SIGSTOP)
-		m.later(8*time.Second, func() { a.signal(syscall.SIGCONT) })
-	}},
-	{"coordinator stopped", false, func(m *match) {
-		a := m.victim(true)
-		a.signal(syscall.SIGSTOP)
-		m.later(8*time.Second, func() { a.signal(syscall.SIGCONT) })
-	}},
-	{"node cut off", false, func(m *match) {
-		h := m.victim(m.draw.IntN(3) == 0).host
-		h.cut()
-		m.later(8*time.Second, h.plug)
-	}},
-	{"node cut off for good", true, func(m *match) {
-		a := m.victim(m.draw.IntN(3) == 0)
-		a.host.cut()
-		m.gone[a] = true
-	}},
-	{"pair cut", false, func(m *match) {
-		a := m.victim(m.draw.IntN(2) == 0)
-		b := m.now[m.otherNode(m.node)]
-		cutPair(a.host, b.host)
-		m.later(8*time.Second, func() { joinPair(a.host, b.host) })
-	}},
-	{"pair cut for good", true, func(m *match) {
-		a := m.victim(m.draw.IntN(2) == 0)
-		b := m.now[m.otherNode(m.node)]
-		cutPair(a.host, b.host)
-		m.gone[a], m.gone[b] = true, true
-	}},
-	{"one way lost", false, func(m *match) {
-		a := m.victim(m.draw.IntN(2) == 0)
-		b := m.now[m.otherNode(m.node)]
-		a.host.lose(b.host)
-		m.later(8*time.Second, func() { a.host.find(b.host) })
-	}},
-	{"one way lost for good", true, func(m *match) {
-		a := m.victim(m.draw.IntN(2) == 0)
-		b := m.now[m.otherNode(m.node)]
-		a.host.lose(b.host)
-		m.gone[a], m.gone[b] = true, true
-	}},
+	{"agent killed", false, killAgent(false)},
+	{"agent killed, two go on", true, killAgent(false)},
+	{"coordinator killed", false, killAgent(true)},
+	{"coordinator killed, two go on", true, killAgent(true)},
+	{"agent stopped", false, stopAgent(false)},
+	{"coordinator stopped", false, stopAgent(true)},
+	{"node cut off", false, cutOff},
+	{"node cut off, two go on", true, cutOff},
+	{"pair cut", false, cutAPair},
+	{"pair cut, two go on", true, cutAPair},
+	{"one way lost", false, loseOneWay},
+	{"one way lost, two go on", true, loseOneWay},
 	{"slow cable", false, func(m *match) {
-		h := m.victim(m.draw.IntN(3) == 0).host
+		h := m.anyone(3).host
 		h.slowDown(200*time.Millisecond, 0.05, m.draw.Uint64())
-		m.later(6*time.Second, h.speedUp)
+		m.after(6*time.Second, h.speedUp)
 	}},
 	{"new address after power off", false, func(m *match) {
-		a := m.victim(m.draw.IntN(2) == 0)
+		a := m.anyone(2)
 		m.gone[a] = true
 		a.host.powerOff()
-		m.later(time.Second, func() { m.again(a.host.replace(), a.rank) })
+		m.after(time.Second, func() { m.again(a.host.replace(), a.rank) })
 	}},
 	{"new address while cut off", false, func(m *match) {
-		a := m.victim(m.draw.IntN(2) == 0)
+		a := m.anyone(2)
 		m.gone[a] = true // it waits, or hears of the end
 		a.host.cut()
-		m.later(time.Second, func() {
-			m.again(a.host.replace(), a.rank)
-			time.Sleep(12 * time.Second)
-			a.host.plug()
-		})
+		m.after(time.Second, func() { m.again(a.host.replace(), a.rank) })
+		m.calm = append(m.calm, a.host.plug)
 	}},
 }
 
-// undisturbed is the result of the run that no fault befalls.
-var undisturbed = sync.OnceValues(func() (result, string) {
-	t := &recorder{}
-	var found result
-	func() {
-		defer t.recover()
-		c := newCluster(t, 3)
-		r := newTraining(t, c, nil)
-		began := time.Now()
-		r.startAll()
-		r.codes(r.agents, 0)
-		if t.said != "" {
-			t.Fatal(r.log())
-		}
-		found = r.result()
-		fmt.Printf("the undisturbed run took %v\n", time.Since(began).Round(time.Second/10))
-	}()
-	t.cleanUp()
-	return found, t.said
-})
+// undisturbed has the results of runs that no fault befalls, by their steps; what is wrong with one is text.
+var undisturbed = map[int64]func() (result, string){steps: train(steps), elasticSteps: train(elasticSteps)}
 
-func wantUndisturbed(t *testing.T) result {
+func train(steps int64) func() (result, string) {
+	return sync.OnceValues(func() (result, string) {
+		t := &recorder{}
+		var found result
+		func() {
+			defer t.recover()
+			c := newCluster(t, 3)
+			r := newTraining(t, c, settings{"max_steps": steps})
+			began := time.Now()
+			r.startAll()
+			r.codes(r.agents, 0)
+			if t.said != "" {
+				t.Fatal(r.log())
+			}
+			found = r.result()
+			fmt.Printf("the undisturbed run of %d steps took %v\n", steps, time.Since(began).Round(time.Second/10))
+		}()
+		t.cleanUp()
+		return found, t.said
+	})
+}
+
+func wantUndisturbed(t *testing.T) result { return wantUndisturbedOf(t, steps) }
+
+func wantUndisturbedOf(t *testing.T, steps int64) result {
 	t.Helper()
-	want, wrong := undisturbed()
+	want, wrong := undisturbed[steps]()
 	if wrong != "" {
 		t.Fatalf("the undisturbed run: %s", wrong)
 	}
 	return want
 }
 
-// quick are the cases of the quick tier.
-var quick = []string{"worker killed/training", "coordinator killed for good/checkpointing", "new address while cut off/evaluation"}
+// quick are the faults of the quick tier.
+var quick = []string{"worker killed", "coordinator killed, two go on", "new address while cut off"}
 
-// Every fault in every phase: the run ends with what an undisturbed one comes to.
+// Every fault in every phase: the run ends with what an undisturbed one comes to. A run meets one kind of fault, in all phases.
 func TestFaults(t *testing.T) {
 	newCluster(t, 0) // skips where there cannot be hosts
+	t.Cleanup(times.print)
 	for round := range repeat {
 		for i, f := range faults {
-			for j, p := range phases {
-				name := f.name + "/" + p.name
-				if !long && !slices.Contains(quick, name) {
-					continue
-				}
-				t.Run(name, func(t *testing.T) { befall(t, f, p, rand.New(rand.NewPCG(seed, round<<16|uint64(i)<<8|uint64(j)))) })
+			if long || slices.Contains(quick, f.name) {
+				t.Run(f.name, func(t *testing.T) {
+					t.Parallel()
+					befall(t, f, rand.New(rand.NewPCG(seed, round<<16|uint64(i))))
+				})
 			}
 		}
 	}
-	times.print()
 }
 
-func befall(t *testing.T, f fault, p phase, draw *rand.Rand) {
-	want := wantUndisturbed(t)
+func befall(t *testing.T, f fault, draw *rand.Rand) {
+	length := int64(steps)
+	if f.elastic {
+		length = elasticSteps
+	}
+	want := wantUndisturbedOf(t, length)
 	c := newCluster(t, 3)
-	m := &match{training: newTraining(t, c, nil), draw: draw, gone: map[*agent]bool{}, place: map[int]*host{}, now: map[int]*agent{}}
-	m.flags = []string{"--rejoin-timeout", "90s", "--last-call", "3s"}
+	m := &match{training: newTraining(t, c, settings{"max_steps": length}), draw: draw, place: map[int]*host{}, now: map[int]*agent{}, gone: map[*agent]bool{}, hits: map[int]int{}}
+	m.flags = []string{"--rejoin-timeout", "90s", "--last-call", "3s", "--max-restarts", "100"}
 	if f.elastic {
 		m.nnodes = "2:3"
 	}
@@ -266,14 +310,12 @@ func befall(t *testing.T, f fault, p phase, draw *rand.Rand) {
 	for rank, h := range c.hosts {
 		m.again(h, rank)
 	}
-	p.reach(m)
-	m.struck = time.Now()
-	f.strike(m)
-	if len(m.after) > 0 {
-		time.Sleep(time.Until(m.struck.Add(m.heals)))
-		for _, heal := range m.after {
-			heal()
-		}
+	order := slices.Clone(phases)
+	draw.Shuffle(len(order)-1, func(i, j int) { order[1+i], order[1+j] = order[1+j], order[1+i] })
+	for i, p := range order {
+		m.last = i == len(order)-1
+		p.reach(m)
+		m.meet(f, p)
 	}
 	var stayed, gone []*agent
 	for _, a := range m.agents {
@@ -287,13 +329,56 @@ func befall(t *testing.T, f fault, p phase, draw *rand.Rand) {
 	m.compare(want)
 	m.codes(gone, 0, 75, -1)
 	m.nothingLeft()
-	m.measure(f.name)
 	for _, rec := range m.records() {
 		t.Logf("generation %d from step %d, %d ranks: %s", rec.Generation, rec.Start, rec.World, rec.Cause)
 	}
 	if t.Failed() || os.Getenv("DDPRUN_NODES_LOGS") == "1" {
-		t.Logf("struck at %s: %s in %s, node rank %d\n%s", m.struck.Format("05.000"), f.name, p.name, m.node, m.log())
+		t.Log(m.log())
 	}
+}
+
+// meet has a fault strike, and waits until the run has got over it.
+func (m *match) meet(f fault, p phase) {
+	m.t.Helper()
+	m.heals, m.later, m.back, m.calm = 0, nil, nil, nil
+	step := m.step()
+	m.struck = time.Now()
+	f.strike(m)
+	m.t.Logf("%s: %s in %s at step %d, node rank %d", m.struck.Format("05.000"), f.name, p.name, step, m.node)
+	do := func(all []func()) {
+		for _, f := range all {
+			f()
+		}
+	}
+	if len(m.later) > 0 {
+		time.Sleep(time.Until(m.struck.Add(m.heals)))
+		do(m.later)
+	}
+	if f.elastic {
+		m.goesOn(2)
+	} else {
+		m.goesOn(3)
+	}
+	m.measure(f.name)
+	if do(m.back); len(m.back) > 0 {
+		m.goesOn(3)
+	}
+	if do(m.calm); len(m.calm) > 0 {
+		m.goesOn(3)
+	}
+}
+
+// goesOn waits until a generation of so many nodes trains.
+func (m *match) goesOn(nodes int) {
+	m.t.Helper()
+	generation, step := -1, int64(0)
+	m.eventually(fmt.Sprintf("%d nodes to go on", nodes), func() bool {
+		newest, now := m.newest(), m.step()
+		if newest.Generation != generation || now < step { // what metrics.jsonl tells may be older than the generation
+			generation, step = newest.Generation, now
+		}
+		return newest.World == nodes*m.nproc && now >= step+5 || now == m.steps
+	})
 }
 
 // measure notes how long it took until an agent said that something is wrong, and until the next step.

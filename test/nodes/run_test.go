@@ -19,6 +19,10 @@ import (
 const (
 	ranksPerNode = 2
 	lanes        = 12
+	steps        = 400 // of a run, if nothing else is said
+	elasticSteps = 900 // of one that goes on with fewer nodes, and with all again, more than once
+	saveSteps    = 25
+	evalSteps    = 100
 )
 
 // training is a run of the tiny model on a cluster: some 15 s on two cores, with an evaluation of about a second every 100 steps and a checkpoint every 25.
@@ -44,7 +48,7 @@ type settings map[string]any
 // newTraining prepares the shared directory for a run; start starts its agents.
 func newTraining(t testing.TB, c *cluster, changes settings) *training {
 	t.Helper()
-	r := &training{cluster: c, steps: 400, nnodes: fmt.Sprint(len(c.hosts)), nproc: ranksPerNode, join: c.hosts[0].name}
+	r := &training{cluster: c, steps: steps, nnodes: fmt.Sprint(len(c.hosts)), nproc: ranksPerNode, join: c.hosts[0].name}
 	kit.WriteModel(t, r.write)
 	r.write("text.txt", kit.Lines(1, 600))
 	r.write("heldout.txt", kit.Lines(2, 8000))
@@ -54,7 +58,7 @@ func newTraining(t testing.TB, c *cluster, changes settings) *training {
 	}
 	all := settings{"model": "model", "data": "text.txt", "text_unit": "line", "sample_unit": "document", "output_dir": "out",
 		"per_device_train_batch_size": 2, "global_batch_size": 2 * lanes, "max_steps": r.steps, "learning_rate": 1e-3, "warmup_steps": 2,
-		"logging_steps": 1, "save_steps": 25, "save_total_limit": 2, "eval_data": "heldout.txt", "eval_steps": 100,
+		"logging_steps": 1, "save_steps": saveSteps, "save_total_limit": 2, "eval_data": "heldout.txt", "eval_steps": evalSteps,
 		"threads_per_rank": 1, "sample_log": true, "ddp_timeout": 60}
 	maps.Copy(all, changes)
 	if steps, ok := all["max_steps"].(int64); ok {
