@@ -43,7 +43,8 @@ test-slurm: build ## start a real Slurm on this machine and test on it (as root;
 
 .PHONY: test-cuda-libs
 test-cuda-libs: ## check what CUDA=1 sets up, without a GPU (2 GB to download)
-	@$(with_nccl) && torch=$$(scripts/cuda-libs.sh) && set -x && DDPRUN_CUDA_TORCH=$$torch go test -count=1 -run TestOneLibraryWithTorch ./nccl
+	@$(with_torch) && $(with_nccl) && torch=$$(scripts/cuda-libs.sh) && set -x && \
+		DDPRUN_CUDA_TORCH=$$torch go test -count=1 -run 'TestOneLibraryWithTorch|TestCUDAHasTheOperations' ./nccl ./internal/torch
 
 .PHONY: test-asan
 test-asan: ## run the tests of the NCCL binding under AddressSanitizer

@@ -19,7 +19,7 @@ func (m *bert) Losses(s *torch.Scope, b *objectives.Batch, p Pass) []Term {
 	if m.heads.Pairs {
 		term := m.term(s, p, pairsPH, m.params[pairClassifier+".weight"], m.params[pairClassifier+".bias"], b.PairLabels)
 		if !p.Train && term.Count > 0 {
-			for i, class := range s.ArgMax(m.linear(s, pairClassifier, pairsPH)).Int64s() {
+			for i, class := range s.ToHost(s.ArgMax(m.linear(s, pairClassifier, pairsPH))).Int64s() {
 				if class == b.PairLabels[i] {
 					term.Correct++
 				}
@@ -34,7 +34,7 @@ func (m *bert) term(s *torch.Scope, p Pass, x, w, bias torch.Tensor, labels []in
 	if len(labels) == 0 {
 		return Term{}
 	}
-	return Term{Sum: s.LinearCrossEntropy(x, w, bias, s.FromInt64s(labels), p.LabelSmoothing), Count: int64(len(labels))}
+	return Term{Sum: s.LinearCrossEntropy(x, w, bias, s.Input(labels), p.LabelSmoothing), Count: int64(len(labels))}
 }
 
 // Logits returns [M, V] and [P, 2].
@@ -64,7 +64,7 @@ func (m *bert) transformed(s *torch.Scope, b *objectives.Batch, p Pass) (tokensM
 	if m.heads.Tokens {
 		x := xQH
 		if m.heads.Pairs {
-			x = s.IndexSelect(xQH, s.FromInt64s(asked.labelled))
+			x = s.IndexSelect(xQH, s.Input(asked.labelled))
 		}
 		x = m.activate(s, m.linear(s, m.f.head.transform, x), m.f.headActivation(m.c.activation))
 		tokensMH = m.norm(s, m.f.head.transformNorm, x, torch.Tensor{}, 0, torch.DropoutKey{})
@@ -72,7 +72,7 @@ func (m *bert) transformed(s *torch.Scope, b *objectives.Batch, p Pass) (tokensM
 	if m.heads.Pairs {
 		x := xQH
 		if m.heads.Tokens {
-			x = s.IndexSelect(xQH, s.FromInt64s(asked.pairs))
+			x = s.IndexSelect(xQH, s.Input(asked.pairs))
 		}
 		pairsPH = s.Tanh(m.linear(s, m.f.pooler(), x))
 	}
@@ -113,13 +113,22 @@ func (m *bert) encode(s *torch.Scope, b *objectives.Batch, p Pass, asked *asking
 		drop.hidden, drop.attention = 0, 0
 	}
 	emb := m.f.embeddings()
+	keys := s.Offsets(b.Offsets)
+	queries, last := keys, torch.Tensor{} // of the last layer: those that ask
+	if asked != nil {
+		queries, last = s.Offsets(asked.offsets), s.Input(asked.tokens)
+	}
 	xNH := s.Sub(func(s *torch.Scope) torch.Tensor {
+		ids := [][]int64{b.IDs, b.Positions}
 		var types, typeIDs torch.Tensor
 		if !m.f.typeless {
-			types, typeIDs = m.params[emb+"token_type_embeddings.weight"], s.FromInt64s(b.TypeIDs)
+			ids = append(ids, b.TypeIDs)
 		}
-		x := s.EmbeddingSum(m.params[m.f.words()], m.params[emb+"position_embeddings.weight"], types,
-			s.FromInt64s(b.IDs), s.FromInt64s(b.Positions), typeIDs, int64(m.c.paddingID))
+		in := s.Inputs(ids...)
+		if !m.f.typeless {
+			types, typeIDs = m.params[emb+"token_type_embeddings.weight"], in[2]
+		}
+		x := s.EmbeddingSum(m.params[m.f.words()], m.params[emb+"position_embeddings.weight"], types, in[0], in[1], typeIDs, int64(m.c.paddingID))
 		x = m.norm(s, emb+"LayerNorm", x, torch.Tensor{}, 0, torch.DropoutKey{})
 		if key := drop.next(); drop.hidden > 0 {
 			x = s.Dropout(x, drop.hidden, key)
@@ -131,21 +140,21 @@ func (m *bert) encode(s *torch.Scope, b *objectives.Batch, p Pass, asked *asking
 	})
 	for i := range m.c.layers {
 		xNH = drop.segment(s, []torch.Tensor{xNH}, func(s *torch.Scope, in []torch.Tensor, drop *dropouts) []torch.Tensor {
-			x, offsets := in[0], b.Offsets
+			x, asking := in[0], keys
 			if asked != nil && i == m.c.layers-1 {
-				x, offsets = s.IndexSelect(x, s.FromInt64s(asked.tokens)), asked.offsets
+				x, asking = s.IndexSelect(x, last), queries
 			}
-			return []torch.Tensor{m.layer(s, m.f.layer(i), x, offsets, in[0], b.Offsets, drop)}
+			return []torch.Tensor{m.layer(s, m.f.layer(i), x, asking, in[0], keys, drop)}
 		})[0]
 	}
 	if asked != nil && m.c.layers == 0 {
-		return s.IndexSelect(xNH, s.FromInt64s(asked.tokens))
+		return s.IndexSelect(xNH, last)
 	}
 	return xNH
 }
 
 // layer computes one layer for the tokens x [Q, H], which attend to in [N, H].
-func (m *bert) layer(s *torch.Scope, name string, x torch.Tensor, queries []int32, in torch.Tensor, keys []int32, drop *dropouts) torch.Tensor {
+func (m *bert) layer(s *torch.Scope, name string, x torch.Tensor, queries *torch.Offsets, in torch.Tensor, keys *torch.Offsets, drop *dropouts) torch.Tensor {
 	names := m.f.layers
 	q := m.linear(s, name+names.query, x)
 	k := m.linear(s, name+names.key, in)

@@ -22,12 +22,13 @@ func (m *t5) GreedyDecode(b *objectives.Batch, maxTokens int) ([][]int64, error)
 	out := make([][]int64, len(b.Offsets)-1)
 	err := torch.Do(func(s *torch.Scope) error {
 		drop := m.dropouts(Pass{})
-		memoryNH := m.run(s, m.encoder(), b.IDs, b.Offsets, nil, drop)
+		read := s.Offsets(b.Offsets)
+		memoryNH := m.run(s, m.encoder(), b.IDs, read, nil, drop)
 		keys, values := make([]torch.Tensor, m.c.decoderLayers), make([]torch.Tensor, m.c.decoderLayers)
 		for i := range keys {
 			keys[i], values[i] = m.memoryKeys(s, memoryNH, i)
 		}
-		memory := &t5Memory{offsets: b.Offsets, keys: func(_ *torch.Scope, _ torch.Tensor, i int) (k, v torch.Tensor) { return keys[i], values[i] }}
+		memory := &t5Memory{offsets: read, keys: func(_ *torch.Scope, _ torch.Tensor, i int) (k, v torch.Tensor) { return keys[i], values[i] }}
 		for n := 0; n < maxTokens && slices.ContainsFunc(out, m.unfinished); n++ {
 			if err := m.decodeNext(out, memory); err != nil {
 				return err
@@ -54,8 +55,8 @@ func (m *t5) decodeNext(out [][]int64, memory *t5Memory) error {
 		offsets = append(offsets, int32(len(ids)))
 	}
 	return torch.Do(func(s *torch.Scope) error {
-		x := s.IndexSelect(m.run(s, m.decoder(), ids, offsets, memory, m.dropouts(Pass{})), s.FromInt64s(last))
-		next := s.ArgMax(s.Linear(m.scale(s, x), m.head(), torch.Tensor{})).Int64s()
+		x := s.IndexSelect(m.run(s, m.decoder(), ids, s.Offsets(offsets), memory, m.dropouts(Pass{})), s.Input(last))
+		next := s.ToHost(s.ArgMax(s.Linear(m.scale(s, x), m.head(), torch.Tensor{}))).Int64s()
 		for i, said := range out {
 			if m.unfinished(said) {
 				out[i], next = append(said, next[0]), next[1:]

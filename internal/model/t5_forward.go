@@ -15,7 +15,7 @@ func (m *t5) Losses(s *torch.Scope, b *objectives.Batch, p Pass) []Term {
 	if len(b.Targets) == 0 {
 		return []Term{{}}
 	}
-	sum := s.LinearCrossEntropy(m.decodeAll(s, b, p), m.head(), torch.Tensor{}, s.FromInt64s(b.Targets), p.LabelSmoothing)
+	sum := s.LinearCrossEntropy(m.decodeAll(s, b, p), m.head(), torch.Tensor{}, s.Input(b.Targets), p.LabelSmoothing)
 	return []Term{{Sum: sum, Count: int64(len(b.Targets))}}
 }
 
@@ -34,10 +34,11 @@ func (m *t5) head() torch.Tensor {
 // decodeAll returns what the head sees of all decoder tokens [T, H].
 func (m *t5) decodeAll(s *torch.Scope, b *objectives.Batch, p Pass) torch.Tensor {
 	drop := m.dropouts(p)
-	memoryNH := s.Sub(func(s *torch.Scope) torch.Tensor { return m.run(s, m.encoder(), b.IDs, b.Offsets, nil, drop) })
+	read, written := s.Offsets(b.Offsets), s.Offsets(b.DecoderOffsets)
+	memoryNH := s.Sub(func(s *torch.Scope) torch.Tensor { return m.run(s, m.encoder(), b.IDs, read, nil, drop) })
 	return s.Sub(func(s *torch.Scope) torch.Tensor {
-		cross := &t5Memory{offsets: b.Offsets, states: memoryNH, keys: m.memoryKeys}
-		return m.scale(s, m.run(s, m.decoder(), b.DecoderIDs, b.DecoderOffsets, cross, drop))
+		cross := &t5Memory{offsets: read, states: memoryNH, keys: m.memoryKeys}
+		return m.scale(s, m.run(s, m.decoder(), b.DecoderIDs, written, cross, drop))
 	})
 }
 
@@ -87,7 +88,7 @@ func (t t5Stack) nextNorm(i, sub int) string {
 // t5Memory is what the decoder asks of the encoder: keys gives a layer's keys and values [N, A] of the tokens that offsets divides. They come from
 // states [N, H], the encoder's output, where that is given.
 type t5Memory struct {
-	offsets []int32
+	offsets *torch.Offsets
 	states  torch.Tensor
 	keys    func(s *torch.Scope, states torch.Tensor, layer int) (k, v torch.Tensor)
 }
@@ -100,9 +101,9 @@ func (m *t5) memoryKeys(s *torch.Scope, statesNH torch.Tensor, layer int) (k, v 
 
 // run returns a stack's normalised output for its tokens. Layers are x + dropout(sublayer(norm(x))), and the norm that follows a sum
 // is computed with it.
-func (m *t5) run(s *torch.Scope, stack t5Stack, ids []int64, offsets []int32, memory *t5Memory, drop *dropouts) torch.Tensor {
+func (m *t5) run(s *torch.Scope, stack t5Stack, ids []int64, offsets *torch.Offsets, memory *t5Memory, drop *dropouts) torch.Tensor {
 	none := torch.Tensor{}
-	x := s.EmbeddingSum(m.params[t5Shared], none, none, s.FromInt64s(ids), none, none, -1)
+	x := s.EmbeddingSum(m.params[t5Shared], none, none, s.Input(ids), none, none, -1)
 	x, normed := m.norm(s, stack.norm(0, 0), x, none, drop)
 	table := m.params[stack.selfAttention(0)+".relative_attention_bias.weight"]
 	for i := range stack.layers {
@@ -123,7 +124,7 @@ func (m *t5) run(s *torch.Scope, stack t5Stack, ids []int64, offsets []int32, me
 
 // layer computes layer i of a stack from the sum so far, its norm, the table of relative positions, and the encoder's output if memory has that; it
 // returns the next sum and its norm.
-func (m *t5) layer(s *torch.Scope, stack t5Stack, i int, in []torch.Tensor, offsets []int32, memory *t5Memory, drop *dropouts) []torch.Tensor {
+func (m *t5) layer(s *torch.Scope, stack t5Stack, i int, in []torch.Tensor, offsets *torch.Offsets, memory *t5Memory, drop *dropouts) []torch.Tensor {
 	x, normed := in[0], in[1]
 	order := torch.Positioning{Causal: stack.causal, Table: in[2], MaxDistance: m.c.maxDistance}
 	sub := 0

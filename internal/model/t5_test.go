@@ -230,9 +230,9 @@ func TestT5DropoutSites(t *testing.T) {
 		model := m.(*t5)
 		b := openGolden(t, "testdata/t5-headless/seq2seq.safetensors").seq2seqBatch("")
 		drop := model.dropouts(Pass{Train: true})
-		memory := &t5Memory{offsets: b.Offsets, states: model.run(s, model.encoder(), b.IDs, b.Offsets, nil, drop), keys: model.memoryKeys}
+		memory := &t5Memory{offsets: s.Offsets(b.Offsets), states: model.run(s, model.encoder(), b.IDs, s.Offsets(b.Offsets), nil, drop), keys: model.memoryKeys}
 		encoder := drop.site
-		model.run(s, model.decoder(), b.DecoderIDs, b.DecoderOffsets, memory, drop)
+		model.run(s, model.decoder(), b.DecoderIDs, s.Offsets(b.DecoderOffsets), memory, drop)
 		// The embeddings and the output of each stack; probabilities and outputs of attentions; inside and after the feed-forward layer.
 		if want := uint16(2 + 4*1); encoder != want {
 			t.Errorf("the encoder drops in %d places, want %d", encoder, want)

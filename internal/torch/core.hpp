@@ -38,6 +38,7 @@ dt_error dt_from_memory(void* memory, int64_t n, int scalar_type, dt_tensor* out
 
 dt_error dt_memory(dt_tensor t, int scalar_type, void** out) {
   return guard([&] {
+    traced("shim::memory");
     const at::Tensor& x = T(t);
     TORCH_CHECK(x.is_cpu() && x.is_contiguous() && x.scalar_type() == static_cast<at::ScalarType>(scalar_type), "want contiguous ",
                 static_cast<at::ScalarType>(scalar_type), " on the CPU, got ", x.scalar_type(), " of shape ", x.sizes(), " on ", x.device());

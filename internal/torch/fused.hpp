@@ -36,7 +36,7 @@ struct Linear : Function<Linear> {
     if (ctx->needs_input_grad(0)) dx = product(dy, w);
     Sink dw(w), db(b);
     if (dw) add_product(dw.target, dy.t(), x);
-    if (db) db.target.add_(dy.sum(0));
+    if (db) db.target.add_(dy.sum(0, false, db.target.scalar_type()));
     return {dx, dw.result(), db.result()};
   }
 };
@@ -58,9 +58,9 @@ struct GeluLinear : Function<GeluLinear> {
     const at::Tensor dy = grads[0].contiguous();
     Sink dw(w), db(b);
     if (dw) add_product(dw.target, dy.t(), at::gelu(x, approximate));
-    if (db) db.target.add_(dy.sum(0));
+    if (db) db.target.add_(dy.sum(0, false, db.target.scalar_type()));
     at::Tensor dx;
-    if (ctx->needs_input_grad(0)) dx = at::gelu_backward(product(dy, w), x, approximate);
+    if (ctx->needs_input_grad(0)) dx = at::gelu_backward(product(dy, w).to(x.scalar_type()), x, approximate);
     return {dx, dw.result(), db.result(), at::Tensor()};
   }
 };
@@ -344,12 +344,20 @@ dt_error dt_gelu_linear(dt_tensor x, dt_tensor w, dt_tensor b, int tanh, dt_tens
 dt_error dt_embedding_sum(dt_tensor words, dt_tensor positions, dt_tensor types, dt_tensor ids, dt_tensor position_ids,
                           dt_tensor type_ids, int64_t padding_id, dt_tensor* out) {
   return guard([&] {
+    if (composed(T(words))) {
+      *out = give(embedding_sum(T(words), maybe(positions), maybe(types), T(ids), maybe(position_ids), maybe(type_ids), padding_id));
+      return;
+    }
     *out = give(EmbeddingSum::apply(T(words), maybe(positions), maybe(types), T(ids), maybe(position_ids), maybe(type_ids), padding_id));
   });
 }
 
 dt_error dt_dropout(dt_tensor x, double p, dt_key key, dt_tensor* out) {
   return guard([&] {
+    if (composed(T(x))) {
+      *out = give(dropped(T(x), p, key));
+      return;
+    }
     want_rows(T(x), "dropout");
     *out = give(Dropout::apply(T(x), drop_key(key, p)));
   });
@@ -357,7 +365,10 @@ dt_error dt_dropout(dt_tensor x, double p, dt_key key, dt_tensor* out) {
 
 dt_error dt_dropout_add_layer_norm(dt_tensor x, dt_tensor residual, dt_tensor w, dt_tensor b, double eps, double p,
                                    dt_key key, dt_tensor* out) {
-  return guard([&] { *out = give(DropoutAddLayerNorm::apply(T(x), maybe(residual), T(w), T(b), eps, p > 0, drop_key(key, p))); });
+  return guard([&] {
+    *out = give(composed(T(x)) ? layer_norm(T(x), maybe(residual), T(w), T(b), eps, p, key)
+                               : DropoutAddLayerNorm::apply(T(x), maybe(residual), T(w), T(b), eps, p > 0, drop_key(key, p)));
+  });
 }
 
 void dt_philox_block(uint64_t seed, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t* out4) {

@@ -1,5 +1,6 @@
 // Parameters' gradients are added in place to .grad, a view of the flat gradient buffer: no temporary, no second pass.
 #pragma once
+#include "device.hpp"
 #include "philox.h"
 #include "shim_internal.h"
 
@@ -39,13 +40,16 @@ inline std::atomic<bool>& bf16() {
 // What a matrix product reads: t as it is, or in bfloat16. The products of bfloat16 matrices are summed in float32 and rounded once.
 inline at::Tensor factor(const at::Tensor& t) { return bf16() && t.defined() ? t.to(at::kBFloat16) : t; }
 
-// x w^T + b and a b, in float32.
+// The result of a product: float32, or on a GPU as it is, so that what lies between products moves half of the bytes.
+inline at::Tensor widened(const at::Tensor& t) { return composed(t) ? t : t.to(at::kFloat); }
+
+// x w^T + b and a b.
 inline at::Tensor product(const at::Tensor& x, const at::Tensor& w, const std::optional<at::Tensor>& b) {
   if (!bf16()) return at::linear(x, w, b);
-  return at::linear(factor(x), factor(w), b ? std::optional<at::Tensor>(factor(*b)) : std::nullopt).to(at::kFloat);
+  return widened(at::linear(factor(x), factor(w), b ? std::optional<at::Tensor>(factor(*b)) : std::nullopt));
 }
 inline at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
-  return bf16() ? factor(a).mm(factor(b)).to(at::kFloat) : a.mm(b);
+  return bf16() ? widened(factor(a).mm(factor(b))) : a.mm(b);
 }
 
 // target += scale a b
@@ -67,5 +71,16 @@ inline DropKey load_key(AutogradContext* ctx) {
   auto u = [&](int i) { return static_cast<uint32_t>(k[i]); };
   return {u(0), u(1), u(2), u(3), u(4), static_cast<float>(ctx->saved_data["scale"].toDouble())};
 }
+
+namespace {
+// composed.hpp's layers, for tensors of a GPU.
+at::Tensor embedding_sum(const at::Tensor& words, const MaybeTensor& positions, const MaybeTensor& types, const at::Tensor& ids, const MaybeTensor& position_ids,
+                         const MaybeTensor& type_ids, int64_t padding_id);
+at::Tensor dropped(const at::Tensor& x, double p, const dt_key& key);
+at::Tensor residual_sum(const at::Tensor& x, const MaybeTensor& residual, double p, const dt_key& key);
+at::Tensor layer_norm(const at::Tensor& x, const MaybeTensor& residual, const at::Tensor& w, const at::Tensor& b, double eps, double p, const dt_key& key);
+at::Tensor activation(const at::Tensor& x, const MaybeTensor& gate, int kind, double p, const dt_key& key);
+at::Tensor cross_entropy(const at::Tensor& x, const at::Tensor& w, const MaybeTensor& b, const at::Tensor& labels, double smoothing);
+}  // namespace
 
 }  // namespace ddprun

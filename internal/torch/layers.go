@@ -86,7 +86,7 @@ func (s *Scope) DropoutActivation(x, gate Tensor, activation Activation, p float
 // Attention returns softmax(scale q k^T) v a sample and head, with dropout p on the probabilities, as [Q, H]. q is [Q, H], k and v are
 // [K, H], heads side by side. Samples lie back to back: queries and keys (S+1 each, from 0 to Q and K) say where they start. Where
 // every token asks, both are the same.
-func (s *Scope) Attention(q, k, v Tensor, queries, keys []int32, heads int, scale, p float64, key DropoutKey) Tensor {
+func (s *Scope) Attention(q, k, v Tensor, queries, keys *Offsets, heads int, scale, p float64, key DropoutKey) Tensor {
 	return s.PositionedAttention(q, k, v, queries, keys, heads, scale, Positioning{}, p, key)
 }
 
@@ -100,17 +100,26 @@ type Positioning struct {
 }
 
 // PositionedAttention is Attention with the order of tokens in it.
-func (s *Scope) PositionedAttention(q, k, v Tensor, queries, keys []int32, heads int, scale float64, at Positioning, p float64, key DropoutKey) Tensor {
-	if len(queries) == 0 || len(queries) != len(keys) {
+func (s *Scope) PositionedAttention(q, k, v Tensor, queries, keys *Offsets, heads int, scale float64, at Positioning, p float64, key DropoutKey) Tensor {
+	if len(queries.starts) == 0 || len(queries.starts) != len(keys.starts) {
 		panic(&Error{Op: "attention", Message: "offsets of queries and keys must be of one length, at least 1"})
 	}
-	causal := C.int(0)
-	if at.Causal {
-		causal = 1
-	}
+	causal := cBool(at.Causal)
+	q0, k0 := (*C.int32_t)(unsafe.Pointer(&queries.starts[0])), (*C.int32_t)(unsafe.Pointer(&keys.starts[0]))
+	samples := C.int(len(keys.starts) - 1)
 	var out C.dt_tensor
-	err := C.dt_attention(q.shim(), k.shim(), v.shim(), (*C.int32_t)(unsafe.Pointer(&queries[0])), (*C.int32_t)(unsafe.Pointer(&keys[0])),
-		C.int(len(keys)-1), C.int(heads), C.double(scale), at.Table.shim(), C.int64_t(at.MaxDistance), causal, C.double(p), key.c(), &out)
+	if !Composed() {
+		err := C.dt_attention(q.shim(), k.shim(), v.shim(), q0, k0, samples, C.int(heads), C.double(scale), at.Table.shim(), C.int64_t(at.MaxDistance), causal,
+			C.double(p), key.c(), &out)
+		return s.ownShim("attention", out, err)
+	}
+	var pad padding
+	if at.Table.Defined() {
+		pad = queries.padded(keys, at)
+	}
+	err := C.dt_composed_attention(q.shim(), k.shim(), v.shim(), q0, k0, samples, C.int(heads), C.double(scale), at.Table.shim(), causal, C.double(p), key.c(),
+		queries.device.shim(), keys.device.shim(), pad.plan.shim(), (*C.int64_t)(unsafe.Pointer(unsafe.SliceData(pad.lengths))),
+		(*C.int64_t)(unsafe.Pointer(unsafe.SliceData(pad.samples))), C.int(len(pad.lengths)), &out)
 	return s.ownShim("attention", out, err)
 }
 

@@ -207,8 +207,8 @@ func (c *attentionCase) factors(t *testing.T, scale, p float64, key DropoutKey) 
 					}
 				}
 			}
-			plain := s.Attention(q, k, v, c.queries, c.keys, attentionHeads, scale, 0, key).Float32s()
-			dropped := s.Attention(q, k, v, c.queries, c.keys, attentionHeads, scale, p, key).Float32s()
+			plain := s.Attention(q, k, v, s.Offsets(c.queries), s.Offsets(c.keys), attentionHeads, scale, 0, key).Float32s()
+			dropped := s.Attention(q, k, v, s.Offsets(c.queries), s.Offsets(c.keys), attentionHeads, scale, p, key).Float32s()
 			for i, x := range plain {
 				if x == 0 {
 					continue // no such key in the sample
@@ -246,7 +246,7 @@ func TestAttentionGradients(t *testing.T) {
 			}
 			c := layerCase{inputs: []input{a.q, a.k, a.v},
 				apply: func(s *Scope, in []Tensor) Tensor {
-					return s.Attention(in[0], in[1], in[2], a.queries, a.keys, attentionHeads, scale, p, key)
+					return s.Attention(in[0], in[1], in[2], s.Offsets(a.queries), s.Offsets(a.keys), attentionHeads, scale, p, key)
 				},
 				reference: func(in [][]float64) []float64 {
 					return refAttention(matrixOf(in[0], attentionWidth), matrixOf(in[1], attentionWidth), matrixOf(in[2], attentionWidth),
@@ -322,7 +322,7 @@ func TestNonFinitePropagates(t *testing.T) {
 			return s.DropoutAddLayerNorm(x, x, s.FromFloat32s(w.values, h), s.FromFloat32s(b.values, h), 1e-5, 0.1, DropoutKey{})
 		},
 		"attention": func(s *Scope, x Tensor) Tensor {
-			return s.Attention(x, x, x, []int32{0, n}, []int32{0, n}, 2, 1, 0.1, DropoutKey{})
+			return s.Attention(x, x, x, s.Offsets([]int32{0, n}), s.Offsets([]int32{0, n}), 2, 1, 0.1, DropoutKey{})
 		},
 		"cross-entropy": func(s *Scope, x Tensor) Tensor {
 			return s.LinearCrossEntropy(x, s.FromFloat32s(square.values, h, h), Tensor{}, s.FromInt64s(make([]int64, n)), 0)
@@ -381,7 +381,7 @@ func TestEmptyMicroBatch(t *testing.T) {
 		x := s.EmbeddingSum(table, table, Tensor{}, none, none, Tensor{}, -1)
 		x = s.DropoutAddLayerNorm(x, Tensor{}, scale, bias, 1e-5, 0.1, key)
 		y := s.Linear(x, w, bias)
-		y = s.Attention(y, y, y, []int32{0}, []int32{0}, 2, 1, 0.1, key)
+		y = s.Attention(y, y, y, s.Offsets([]int32{0}), s.Offsets([]int32{0}), 2, 1, 0.1, key)
 		y = s.Dropout(y, 0.1, key)
 		y = s.DropoutAddLayerNorm(y, x, scale, bias, 1e-5, 0.1, key)
 		loss := s.LinearCrossEntropy(s.IndexSelect(y, none), table, Tensor{}, none, 0)
@@ -396,8 +396,8 @@ func TestEmptyMicroBatch(t *testing.T) {
 		}
 		// Samples without tokens between others, too.
 		z := s.FromFloat32s(normal(random, 1, 2, h), 2, h)
-		a := s.Attention(z, z, z, []int32{0, 0, 2, 2}, []int32{0, 0, 2, 2}, 2, 1, 0, key)
-		b := s.Attention(z, z, z, []int32{0, 2}, []int32{0, 2}, 2, 1, 0, key)
+		a := s.Attention(z, z, z, s.Offsets([]int32{0, 0, 2, 2}), s.Offsets([]int32{0, 0, 2, 2}), 2, 1, 0, key)
+		b := s.Attention(z, z, z, s.Offsets([]int32{0, 2}), s.Offsets([]int32{0, 2}), 2, 1, 0, key)
 		if !slices.Equal(a.Float32s(), b.Float32s()) {
 			t.Error("empty samples change their neighbour's attention")
 		}

@@ -90,6 +90,10 @@ extern "C" {
 dt_error dt_linear_cross_entropy(dt_tensor x, dt_tensor w, dt_tensor b, dt_tensor labels, double smoothing, dt_tensor* out) {
   return guard([&] {
     const at::Tensor &xt = T(x), &lt = T(labels);
+    if (composed(xt)) {
+      *out = give(cross_entropy(xt, T(w), maybe(b), lt, smoothing));
+      return;
+    }
     TORCH_CHECK(xt.dim() == 2 && xt.is_cpu() && xt.scalar_type() == at::kFloat, "cross-entropy: want a float matrix on the CPU, got ", xt.sizes());
     TORCH_CHECK(lt.dim() == 1 && lt.scalar_type() == at::kLong && lt.numel() == xt.size(0), "cross-entropy: ", lt.numel(), " labels for ", xt.size(0), " rows");
     *out = give(LinearCrossEntropy::apply(xt.contiguous(), T(w), maybe(b), lt.contiguous(), smoothing));

@@ -138,7 +138,7 @@ func trainingStep(s *Scope, table, w, scale, bias Tensor) {
 	x := s.EmbeddingSum(table, Tensor{}, Tensor{}, ids, Tensor{}, Tensor{}, -1)
 	y := s.Sub(func(s *Scope) Tensor {
 		z := s.Linear(s.Gelu(x, false), w, bias)
-		return s.Dropout(s.Attention(z, z, z, []int32{0, 2, 6}, []int32{0, 2, 6}, 2, 1, 0.1, key), 0.1, key)
+		return s.Dropout(s.Attention(z, z, z, s.Offsets([]int32{0, 2, 6}), s.Offsets([]int32{0, 2, 6}), 2, 1, 0.1, key), 0.1, key)
 	})
 	y = s.DropoutAddLayerNorm(y, x, scale, bias, 1e-5, 0.1, key)
 	s.MulScalar(s.LinearCrossEntropy(y, table, Tensor{}, ids, 0), 0.5).Backward()

@@ -8,5 +8,6 @@
 #include "t5.hpp"
 #include "attention.hpp"
 #include "loss.hpp"
+#include "composed.hpp"
 #include "checkpoint.hpp"
 #include "gloo.hpp"

@@ -27,6 +27,27 @@ dt_error dt_set_threads(int n);
 dt_error dt_tune_allocator(void);
 const char *dt_version(void);
 
+// device.hpp: where tensors live, copies that nobody waits for, and a trace
+typedef void *dt_fetch_handle;
+dt_error dt_open_cuda(int *gpus);
+dt_error dt_open_library(const char *file);
+int dt_has_driver(void);
+dt_error dt_use_cuda(int device);
+void dt_pretend(int on);
+int dt_composed(void);
+dt_error dt_set_precision(int tf32, int deterministic);
+dt_error dt_device_zeros(const int64_t *dims, int ndims, int scalar_type, dt_tensor *out);
+dt_error dt_stage(const void *data, int64_t n, int scalar_type, dt_tensor *out);
+dt_error dt_copy(dt_tensor t, dt_tensor to);
+dt_error dt_to_host(dt_tensor t, dt_tensor *out);
+dt_error dt_fetch(dt_tensor t, dt_fetch_handle *out);
+dt_error dt_fetch_done(dt_fetch_handle f, int *done);
+dt_error dt_fetch_wait(dt_fetch_handle f, double *out, int64_t n);
+void dt_fetch_free(dt_fetch_handle f);
+dt_error dt_trace_begin(void);
+char *dt_trace_end(void);
+int dt_has_cuda_kernel(const char *name);
+
 // optim.hpp: whole lists of parameters in one call
 dt_error dt_fused_adamw(dt_tensor *params, dt_tensor *grads, dt_tensor *exp_avgs, dt_tensor *exp_avg_sqs, int n,
                         int64_t step, double lr, double beta1, double beta2, double weight_decay, double eps);
@@ -77,6 +98,10 @@ dt_error dt_attention(dt_tensor q, dt_tensor k, dt_tensor v, const int32_t *quer
                       int heads, double scale, dt_tensor table, int64_t max_distance, int causal, double p, dt_key key,
                       dt_tensor *out);
 int64_t dt_relative_bucket(int64_t distance, int64_t buckets, int64_t max_distance, int causal);
+dt_error dt_composed_attention(dt_tensor q, dt_tensor k, dt_tensor v, const int32_t *queries, const int32_t *keys, int nsamples,
+                               int heads, double scale, dt_tensor table, int causal, double p, dt_key key, dt_tensor cum_q,
+                               dt_tensor cum_k, dt_tensor plan, const int64_t *lengths, const int64_t *samples, int groups,
+                               dt_tensor *out);
 dt_error dt_linear_cross_entropy(dt_tensor x, dt_tensor w, dt_tensor b, dt_tensor labels, double smoothing, dt_tensor *out);
 void dt_philox_block(uint64_t seed, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t *out4);
 

@@ -231,6 +231,12 @@ extern "C" {
 dt_error dt_dropout_add_rms_norm(dt_tensor x, dt_tensor residual, dt_tensor w, double eps, double p, dt_key key, dt_tensor* sum,
                                  dt_tensor* out) {
   return guard([&] {
+    if (composed(T(x))) {
+      const at::Tensor z = residual_sum(T(x), maybe(residual), p, key);
+      *sum = give(z);
+      *out = give(at::rms_norm(z, {z.size(1)}, T(w), eps));
+      return;
+    }
     auto both = DropoutAddRMSNorm::apply(T(x), maybe(residual), T(w), eps, p > 0, drop_key(key, p));
     *sum = give(both[0]);
     *out = give(both[1]);
@@ -239,6 +245,10 @@ dt_error dt_dropout_add_rms_norm(dt_tensor x, dt_tensor residual, dt_tensor w, d
 
 dt_error dt_dropout_activation(dt_tensor x, dt_tensor gate, int activation, double p, dt_key key, dt_tensor* out) {
   return guard([&] {
+    if (composed(T(x))) {
+      *out = give(ddprun::activation(T(x), maybe(gate), activation, p, key));
+      return;
+    }
     want_rows(T(x), "activation");
     TORCH_CHECK(!gate || (T(gate).sizes() == T(x).sizes() && T(gate).scalar_type() == at::kFloat), "activation: a gate of shape ",
                 gate ? T(gate).sizes() : T(x).sizes(), " for ", T(x).sizes());

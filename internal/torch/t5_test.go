@@ -204,7 +204,7 @@ func TestPositionedAttentionGradients(t *testing.T) {
 						apply: func(s *Scope, in []Tensor) Tensor {
 							placed := at
 							placed.Table = append(in, Tensor{})[3]
-							return s.PositionedAttention(in[0], in[1], in[2], a.queries, a.keys, attentionHeads, 1, placed, p, key)
+							return s.PositionedAttention(in[0], in[1], in[2], s.Offsets(a.queries), s.Offsets(a.keys), attentionHeads, 1, placed, p, key)
 						},
 						reference: func(in [][]float64) []float64 {
 							var rows matrix
@@ -233,7 +233,7 @@ func TestCausalAttentionSeesNoFuture(t *testing.T) {
 		run := func() []float32 {
 			x := s.FromFloat32s(values, n, attentionWidth)
 			at := Positioning{Causal: true}
-			return s.PositionedAttention(x, x, x, []int32{0, n}, []int32{0, n}, attentionHeads, 1, at, 0, DropoutKey{}).Float32s()
+			return s.PositionedAttention(x, x, x, s.Offsets([]int32{0, n}), s.Offsets([]int32{0, n}), attentionHeads, 1, at, 0, DropoutKey{}).Float32s()
 		}
 		before := slices.Clone(run())
 		for i := changed * attentionWidth; i < len(values); i++ {
@@ -294,7 +294,7 @@ func TestPositionedAttentionRefuses(t *testing.T) {
 			if c.rows > 0 {
 				c.at.Table = s.Zeros(Float32, 8, c.rows)
 			}
-			s.PositionedAttention(q, k, k, c.queries, c.keys, attentionHeads, 1, c.at, 0, DropoutKey{})
+			s.PositionedAttention(q, k, k, s.Offsets(c.queries), s.Offsets(c.keys), attentionHeads, 1, c.at, 0, DropoutKey{})
 			return nil
 		})
 		if err == nil {

@@ -36,11 +36,11 @@ func TestShimRefusesBadShapes(t *testing.T) {
 		},
 		"attention": func(s *Scope) {
 			x := s.Zeros(Float32, 4, 6)
-			s.Attention(x, x, x, []int32{0, 3}, []int32{0, 3}, 2, 1, 0, DropoutKey{})
+			s.Attention(x, x, x, s.Offsets([]int32{0, 3}), s.Offsets([]int32{0, 3}), 2, 1, 0, DropoutKey{})
 		},
 		"attention heads": func(s *Scope) {
 			x := s.Zeros(Float32, 4, 6)
-			s.Attention(x, x, x, []int32{0, 4}, []int32{0, 4}, 4, 1, 0, DropoutKey{})
+			s.Attention(x, x, x, s.Offsets([]int32{0, 4}), s.Offsets([]int32{0, 4}), 4, 1, 0, DropoutKey{})
 		},
 		"layer_norm": func(s *Scope) {
 			s.DropoutAddLayerNorm(s.Zeros(Float32, 4, 6), Tensor{}, s.Zeros(Float32, 5), s.Zeros(Float32, 5), 1e-5, 0, DropoutKey{})

@@ -117,7 +117,7 @@ func (e *predictor) run(order *shard.EvalOrder, microBatch int64, part int, indi
 	err = torch.Do(func(s *torch.Scope) error {
 		torch.NoGrad(func() {
 			tokens, _ := e.r.model.Logits(s, &e.batch)
-			got = append(got, s.ArgMax(tokens).Int64s()...)
+			got = append(got, s.ToHost(s.ArgMax(tokens)).Int64s()...)
 		})
 		return nil
 	})
