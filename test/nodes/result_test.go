@@ -19,12 +19,14 @@ type record struct {
 	World       int   `json:"world_size"`
 	Start       int64 `json:"start_step"`
 	Cause       string
-	Members     []struct {
-		ID       string
-		NodeRank int `json:"node_rank"`
-		Host     string
-		Address  string
-	}
+	Members     []member
+}
+
+type member struct {
+	ID       string
+	NodeRank int `json:"node_rank"`
+	Host     string
+	Address  string
 }
 
 var recordName = regexp.MustCompile(`/generation-(\d+)$`)
