@@ -19,6 +19,7 @@ const joinHosts = 8
 //	DDPRUN_PORT       of the agents
 //	DDPRUN_KEY_FILE   in the Secret
 //	POD_IP            for --advertise
+//	DDPRUN_REMEDY     what the others tell people when the pod's node is lost, with its name
 //	HOME              what a library insists on writing goes into the pod's /tmp
 func environment(o *Options) []corev1.EnvVar {
 	env := []corev1.EnvVar{
@@ -33,6 +34,11 @@ func environment(o *Options) []corev1.EnvVar {
 			corev1.EnvVar{Name: "DDPRUN_PORT", Value: fmt.Sprint(o.Port)},
 			corev1.EnvVar{Name: podIP, ValueFrom: fromField("status.podIP")},
 			corev1.EnvVar{Name: "DDPRUN_KEY_FILE", Value: keyPath})
+	}
+	if !o.alone() && !o.FastReplace { // then Kubernetes waits for people
+		env = append(env,
+			corev1.EnvVar{Name: nodeName, ValueFrom: fromField("spec.nodeName")},
+			corev1.EnvVar{Name: "DDPRUN_REMEDY", Value: "kubectl taint node $(" + nodeName + ") " + corev1.TaintNodeOutOfService + "=nodeshutdown:NoExecute"})
 	}
 	return env
 }
@@ -58,8 +64,11 @@ func fromField(path string) *corev1.EnvVarSource {
 	return &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}
 }
 
-// podIP is the variable with the pod's address.
-const podIP = "POD_IP"
+// podIP and nodeName are the variables with the pod's address, and where it runs.
+const (
+	podIP    = "POD_IP"
+	nodeName = "NODE_NAME"
+)
 
 // command is the container's: ddprun as on any machine. Kubernetes puts variables into arguments, so a dollar of ours is doubled.
 func command(o *Options) []string {

@@ -239,10 +239,17 @@ func TestEnvironment(t *testing.T) {
 		"DDPRUN_PORT":      "29400",
 		"POD_IP":           "status.podIP",
 		"DDPRUN_KEY_FILE":  "/etc/ddprun-key/key",
+		"NODE_NAME":        "spec.nodeName",
+		"DDPRUN_REMEDY":    "kubectl taint node $(NODE_NAME) node.kubernetes.io/out-of-service=nodeshutdown:NoExecute",
 	}
 	if got := values(); !maps.Equal(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}
+	o.FastReplace = true
+	if got := values(); got["DDPRUN_REMEDY"] != "" {
+		t.Errorf("--replace fast: %v", got)
+	}
+	o.FastReplace = false
 	o.JobSet, o.MinNodes, o.MaxNodes = true, 2, 2
 	if got := values()["DDPRUN_JOIN"]; got != "run,run-node-0-0.run,run-node-0-1.run" {
 		t.Errorf("JobSet: %s", got)

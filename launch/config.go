@@ -29,6 +29,7 @@ const (
 	DefaultLastCall      = 10 * time.Second
 	DefaultJoinTimeout   = 10 * time.Minute
 	DefaultRejoinTimeout = 5 * time.Minute
+	DefaultRemedyAfter   = time.Minute
 )
 
 // MinLease keeps a busy node from being taken for a dead one.
@@ -101,10 +102,12 @@ type Nodes struct {
 	RejoinTimeout time.Duration // ... and after nodes were lost; 0: DefaultRejoinTimeout
 	LastCall      time.Duration // how long nobody new may come before a start with fewer than MaxNodes; 0: DefaultLastCall
 	Lease         time.Duration // how long a node is waited for that says nothing; 0: DefaultLease
+	RemedyAfter   time.Duration // how long a node is lost before its Remedy is said; 0: DefaultRemedyAfter
 
 	// Digests must be the same on all nodes: "configuration", and of what was read ("model", "tokenizer", "shards", "program").
 	Digests map[string]string
 	Note    string                // what this node's ranks run on, for people
+	Remedy  string                // what people can do when this node was lost and does not come back; the others say it. Empty: nothing
 	Newest  func() (int64, error) // step of the newest checkpoint in OutputDir that counts, 0: none; nil: never one
 }
 
@@ -124,11 +127,11 @@ func (n Nodes) withDefaults(outputDir string) (Nodes, error) {
 		return n, errors.New("launch: several nodes need an output directory that they share")
 	case n.Lease != 0 && n.Lease < MinLease:
 		return n, fmt.Errorf("launch: lease is %v; it must be at least %v, so that a busy node is not taken for a dead one", n.Lease, MinLease)
-	case n.JoinTimeout < 0 || n.RejoinTimeout < 0 || n.LastCall < 0:
+	case n.JoinTimeout < 0 || n.RejoinTimeout < 0 || n.LastCall < 0 || n.RemedyAfter < 0:
 		return n, errors.New("launch: a time-out is negative")
 	}
 	for value, standard := range map[*time.Duration]time.Duration{&n.JoinTimeout: DefaultJoinTimeout, &n.RejoinTimeout: DefaultRejoinTimeout,
-		&n.LastCall: DefaultLastCall, &n.Lease: DefaultLease} {
+		&n.LastCall: DefaultLastCall, &n.Lease: DefaultLease, &n.RemedyAfter: DefaultRemedyAfter} {
 		if *value == 0 {
 			*value = standard
 		}

@@ -27,11 +27,12 @@ type testNodes struct {
 	Join                               []string
 	Key                                []byte
 	Lease, LastCall                    time.Duration
+	Remedy                             string
 }
 
 func (n testNodes) nodes() Nodes {
 	return Nodes{MinNodes: n.MinNodes, MaxNodes: n.MaxNodes, NodeRank: n.NodeRank, Port: n.Port, Join: n.Join, Key: n.Key,
-		Lease: n.Lease, LastCall: n.LastCall, Listen: "127.0.0.1", Advertise: "127.0.0.1", JoinTimeout: 20 * time.Second, RejoinTimeout: 20 * time.Second}
+		Lease: n.Lease, LastCall: n.LastCall, Remedy: n.Remedy, RemedyAfter: time.Second, Listen: "127.0.0.1", Advertise: "127.0.0.1", JoinTimeout: 20 * time.Second, RejoinTimeout: 20 * time.Second}
 }
 
 func newFleet(t *testing.T, s scripts, nproc, min, max int) *fleet {
@@ -174,6 +175,54 @@ func TestLostNodeDoesNotEndTheRun(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRemedyOfALostNode: one of the others says what brings a lost node back, unless it is back.
+func TestRemedyOfALostNode(t *testing.T) {
+	f := newFleet(t, scripts{{"print up; train"}}, 1, 2, 4)
+	f.config.Nodes.Remedy = "kick it"
+	f.startAll(4)
+	f.await("] up", 1)
+	f.agents[2].signal(syscall.SIGTERM) // it leaves: nothing is lost
+	f.agents[2].code()
+	f.agents[1].signal(syscall.SIGKILL)
+	f.agents[0].await(`"host":"`+hostname(t)+`","remedy":"kick it"`, 1)
+	f.agents[0].signal(syscall.SIGTERM)
+	f.agents[3].signal(syscall.SIGTERM)
+	f.agents[0].code()
+	f.agents[3].code()
+	said := ""
+	for _, a := range f.agents {
+		for line := range strings.Lines(a.out.String()) {
+			if strings.Contains(line, "kick it") {
+				said += line
+			}
+		}
+	}
+	if strings.Count(said, "\n") != 1 || !strings.Contains(said, `"node":"1-`) {
+		t.Errorf("said:\n%s", said)
+	}
+}
+
+func TestSameSeat(t *testing.T) {
+	at := func(rank int, host string) agree.Node { return agree.Node{Rank: rank, Host: host} }
+	for _, c := range []struct {
+		a, b agree.Node
+		want bool
+	}{{at(1, "a"), at(1, "b"), true}, {at(1, "a"), at(2, "a"), false}, {at(-1, "a"), at(-1, "a"), true}, {at(-1, "a"), at(-1, "b"), false}, {at(-1, "a"), at(0, "a"), false}} {
+		if got := sameSeat(c.a, c.b); got != c.want {
+			t.Errorf("%+v, %+v: %v", c.a, c.b, got)
+		}
+	}
+}
+
+func hostname(t *testing.T) string {
+	t.Helper()
+	name, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
 }
 
 func TestLeaving(t *testing.T) {

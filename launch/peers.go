@@ -129,8 +129,8 @@ func (p *peers) listen() {
 func (p *peers) input(event mesh.Event) agree.Input {
 	switch e := event.(type) {
 	case mesh.Up:
-		var h hello
-		if err := json.Unmarshal(e.Peer.Hello, &h); err != nil || h.Node.ID != e.Peer.ID {
+		h, err := helloOf(e.Peer)
+		if err != nil || h.Node.ID != e.Peer.ID {
 			p.run.Logger.Warn().Str("peer", e.Peer.ID).Msg("a peer is passed over: its greeting does not name it")
 			return nil
 		}
@@ -144,8 +144,12 @@ func (p *peers) input(event mesh.Event) agree.Input {
 		return agree.Connected{Node: h.Node}
 	case mesh.Down:
 		p.mu.Lock()
+		peer := p.known[e.ID]
 		delete(p.known, e.ID)
 		p.mu.Unlock()
+		if h, err := helloOf(peer); err == nil && !e.Farewell {
+			go p.remind(h.Node)
+		}
 		return agree.Disconnected{ID: e.ID, Farewell: e.Farewell}
 	case mesh.Message:
 		var m agree.Message

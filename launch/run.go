@@ -99,7 +99,7 @@ func Run(ctx context.Context, c Config) (Outcome, error) {
 	host, _ := os.Hostname()
 	r := &run{
 		Config: c, argv: worker, threads: threadsPerRank(c), mark: randomHex(markBytes),
-		self:    agree.Node{ID: nodeID(c.NodeRank), Rank: c.NodeRank, NProc: c.NProc, Host: host, Note: c.Note},
+		self:    agree.Node{ID: nodeID(c.NodeRank), Rank: c.NodeRank, NProc: c.NProc, Host: host, Note: c.Note, Remedy: c.Remedy},
 		archive: newArchive(c), stdout: &screen{w: c.Stdout}, stderr: &screen{w: c.Stderr},
 		inputs: make(chan agree.Input, 1024), fatal: make(chan error, 1), leaving: make(chan struct{}), began: time.Now(),
 	}

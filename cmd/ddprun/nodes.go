@@ -58,6 +58,7 @@ func (o *nodeOptions) nodes(place where.Place, c *config.Config) (launch.Nodes, 
 		Listen: o.listen, Advertise: o.advertise, Resolve: resolve,
 		JoinTimeout: o.joinTimeout, RejoinTimeout: o.rejoinTimeout, LastCall: o.lastCall, Lease: o.lease,
 		Note:   c.Device,
+		Remedy: os.Getenv("DDPRUN_REMEDY"), // manifests of ddprun k8s set it
 		Newest: func() (int64, error) { return checkpoint.Newest(c.OutputDir) },
 	}
 	if place.MaxNodes == 1 {

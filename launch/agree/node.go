@@ -8,12 +8,13 @@ import (
 
 // Node is an agent as the others know it.
 type Node struct {
-	ID    string `json:"id"`               // of this process: "<node rank>-<random>"
-	Rank  int    `json:"node_rank"`        // as declared; -1: none was
-	NProc int    `json:"nproc"`            // workers it starts
-	Host  string `json:"host"`             // name, for people
-	Addr  string `json:"address"`          // where ranks of other nodes reach its ranks; an IP address or host name
-	Note  string `json:"device,omitempty"` // what its ranks run on, for people: nodes that differ are named at start
+	ID     string `json:"id"`               // of this process: "<node rank>-<random>"
+	Rank   int    `json:"node_rank"`        // as declared; -1: none was
+	NProc  int    `json:"nproc"`            // workers it starts
+	Host   string `json:"host"`             // name, for people
+	Addr   string `json:"address"`          // where ranks of other nodes reach its ranks; an IP address or host name
+	Note   string `json:"device,omitempty"` // what its ranks run on, for people: nodes that differ are named at start
+	Remedy string `json:"remedy,omitempty"` // what people can do when it was lost and does not come back
 }
 
 // Record is a generation as its claimant has planned it: what output_dir/.ddprun/generation-<n> holds. It never changes.
