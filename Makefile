@@ -41,6 +41,11 @@ test-nodes: build ## several nodes, as network namespaces: every fault in every 
 test-slurm: build ## start a real Slurm on this machine and test on it (as root; installs Debian's packages)
 	@scripts/slurm-packages.sh && $(with_torch) && set -x && go test -count=1 -timeout 20m ./test/slurm
 
+.PHONY: test-k8s
+test-k8s: build ## test on the real Kubernetes that DDPRUN_K8S_ON reaches (docs/kubernetes.md)
+	@test -n "$$DDPRUN_K8S_ON" || { echo "make test-k8s: DDPRUN_K8S_ON names no cluster (docs/kubernetes.md says what it names)"; exit 1; }
+	@$(with_torch) && set -x && go test -count=1 -timeout 1h ./k8s && go test -count=1 -run TestKustomizeOnServer ./cmd/ddprun
+
 .PHONY: test-cuda-libs
 test-cuda-libs: ## check what CUDA=1 sets up, without a GPU (2 GB to download)
 	@$(with_torch) && $(with_nccl) && torch=$$(scripts/cuda-libs.sh) && set -x && \
