@@ -191,16 +191,19 @@ func TestNodesThatAreLeft(t *testing.T) {
 	}
 }
 
-// The first node is lost, with srun and the script on it: whoever sees the run end queues the job again, but only then, and once. The step is run
-// without the script here.
+// The first node is lost, with srun and the script on it: whoever sees the run end, or is the last agent, queues the job again, but only then, and
+// once. The step is run without the script here.
 func TestLastWord(t *testing.T) {
 	for _, c := range []struct {
 		name, agent, left string
 		requeued          int
 	}{
 		{"the run ends", "echo 1 >out/.ddprun/outcome.json; exit 75", "node2\nnode3\n", 1},
-		{"an agent leaves", "exit 75", "node2\nnode3\n", 0},
+		{"all crash", "exit 2", "node2\nnode3\n", 1},
+		{"one leaves, the other does later", "[[ $SLURMD_NODENAME = node2 ]] || " + sleepPath + " .5; echo $SLURMD_NODENAME >>scontrol; exit 75", "node2\nnode3\n", 1},
+		{"one on a node that is lost too", "[[ $SLURMD_NODENAME = node2 ]] || " + sleepPath + " 1; exit 75", "node2\n", 1},
 		{"the first node is there", "(sleep .3; touch up) & echo 1 >out/.ddprun/outcome.json; exit 75", "node1\nnode2\nnode3\n", 0},
+		{"all crash, and the first node is there", "touch up; exit 2", "node1\nnode2\nnode3\n", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -211,10 +214,13 @@ func TestLastWord(t *testing.T) {
 			w.write("bin/scontrol", "#!/bin/bash\nif [[ $1 = requeue ]]; then echo \"$*\" >>\"$WORLD/scontrol\"; else cat \"$WORLD/left\"; fi\n")
 			w.write("left", c.left)
 			w.write("bin/srun", "#!/bin/bash\nwhile [[ $1 != bash ]]; do shift; done\nexport SLURM_STEP_ID=0 SLURM_SRUN_COMM_HOST=127.0.0.1 SLURM_SRUN_COMM_PORT=1\n"+
-				"\"$@\" & \"$@\" & wait $!; wait; exit 1\n") // two nodes
+				"SLURMD_NODENAME=node2 \"$@\" & SLURMD_NODENAME=node3 \"$@\" & wait $!; wait; exit 1\n")
 			w.run("41")
 			if got := strings.Count(w.read("scontrol"), "requeue 41"); got != c.requeued {
 				t.Errorf("%d requeues, want %d", got, c.requeued)
+			}
+			if said := w.read("scontrol"); strings.Contains(said, "node3") && said != "node2\nnode3\nrequeue 41\n" {
+				t.Errorf("queued again while an agent ran:\n%s", said)
 			}
 			if left, _ := filepath.Glob(w.dir + "/out/.ddprun/slurm-word*"); len(left) > 0 {
 				t.Errorf("%v is left", left)

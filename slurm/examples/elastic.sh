@@ -84,24 +84,32 @@ requeue() {
     exit 75
 }
 # What runs on each node: the agent, then a last word. When the first node is lost, and with it this script and srun, Slurm lets the others
-# run, but would keep the job when they have ended. So the first to see the run end looks whether srun is there; if not, and Slurm has
-# given up this script's node, it queues the job again: the next start goes on, or finds that all is done.
+# run, but would keep the job when they have ended. So the first to see the run end, or the last agent where none has said how it ended, looks
+# whether srun is there; if not, and Slurm has given up this script's node, it queues the job again: the next start goes on, or finds that all is done.
 task='outcome=$1 host=$2 word=$3.$SLURM_STEP_ID
 shift 3
+left() { left=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%N) && left=$(scontrol show hostnames "$left"); }
+others() { # whether an agent runs on a node that is left; the one on the node of the script has srun to look after it
+    left || return 0
+    for node in $left; do [[ $node != "$host" && -e $word.$node ]] && return 0; done
+    return 1
+}
 trap : TERM USR1 # they come to the agent too, which heeds them
 earlier=$(cat -- "$outcome" 2>/dev/null)
+: >"$word.$SLURMD_NODENAME"
 "$@"
 code=$?
-[[ $(cat -- "$outcome" 2>/dev/null) != "$earlier" ]] && mkdir -- "$word" 2>/dev/null || exit "$code"
+rm -f -- "$word.$SLURMD_NODENAME"
+[[ $(cat -- "$outcome" 2>/dev/null) != "$earlier" ]] || ! others || exit "$code"
+mkdir -- "$word" 2>/dev/null || exit "$code"
 for ((i = 0; i < 120; i++)); do
     timeout 5 bash -c "</dev/tcp/$SLURM_SRUN_COMM_HOST/$SLURM_SRUN_COMM_PORT" 2>/dev/null && break
-    left=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%N) && left=$(scontrol show hostnames "$left") &&
-        ! grep -qxF -- "$host" <<<"$left" && scontrol requeue "$SLURM_JOB_ID" && break
+    left && ! grep -qxF -- "$host" <<<"$left" && scontrol requeue "$SLURM_JOB_ID" && break
     sleep 5
 done
 exit "$code"'
 agent=(bash -c "$task" agent "$outcome" "$SLURMD_NODENAME" "$own/slurm-word-$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}" "${agent[@]}")
-trap 'rm -f -- "$key"; rmdir -- "$own/slurm-word-$SLURM_JOB_ID."* 2>/dev/null' EXIT
+trap 'rm -f -- "$key"; rm -rf -- "$own/slurm-word-$SLURM_JOB_ID."*' EXIT
 
 while :; do
     nodes=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%D) # those that are left, where Slurm has lost some

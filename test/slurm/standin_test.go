@@ -1,9 +1,12 @@
 package slurm
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -222,4 +225,51 @@ func TestPowerOffFirst(t *testing.T) {
 	if !strings.Contains(w.log(), "agent 1.0 on node2, 0 of node[2-3]") {
 		t.Error("not started on the two that are left")
 	}
+}
+
+// The first node is lost, and the agents on all others crash before they can say how the run ended: the job is queued again all the same, by
+// Slurm where the number of nodes is fixed, else by the last task.
+func TestPowerOffFirstAndCrash(t *testing.T) {
+	if !long {
+		t.Skip("waits for SlurmdTimeout (DDPRUN_TEST_ALL=1)")
+	}
+	for _, fewest := range []int{2, nodes} {
+		t.Run(fmt.Sprint("at least ", fewest), func(t *testing.T) {
+			w := newStandIn(t, "plan: wait", "plan-1.0: code 0")
+			w.job.MinNodes, w.job.MaxNodes = fewest, nodes
+			w.submit()
+			w.says("agent 0.0 on", nodes)
+			script(t, "power", "node1", "off")
+			for _, pid := range w.standIns() {
+				if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+					t.Error(err)
+				}
+			}
+			if fewest == nodes { // it wants all of them to start again
+				until(t, "the loss", func() bool { return w.field("Restarts") == "1" })
+				script(t, "power", "node1", "on")
+			}
+			w.ends("COMPLETED", "0:0", "1")
+		})
+	}
+}
+
+// standIns are the processes of the agents, without what has started them.
+func (w *work) standIns() (pids []int) {
+	w.t.Helper()
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range files {
+		text, _ := os.ReadFile(file) // one that has ended has none
+		if args := strings.Split(string(text), "\x00"); len(args) > 1 && args[1] == w.path("agent") {
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			pids = append(pids, pid)
+		}
+	}
+	if len(pids) != nodes-1 {
+		w.t.Fatalf("%d agents run, want %d", len(pids), nodes-1)
+	}
+	return pids
 }
