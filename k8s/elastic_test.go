@@ -140,7 +140,7 @@ func (r *trial) restore(node string) {
 	r.Helper()
 	r.power("host-start", node)
 	r.until(node+" ready again", func() error {
-		if out := r.kubectl("get", "node", node, "--no-headers"); !strings.Contains(out, " Ready ") {
+		if out, err := kubectl(r.T, "", "get", "node", node, "--no-headers"); err != nil || !strings.Contains(out, " Ready ") { // deleted, it comes anew
 			return errors.New(out)
 		}
 		return nil
@@ -204,14 +204,7 @@ func TestLostNode(t *testing.T) {
 					t.Errorf("%s: %s", how, why)
 				}
 			}()
-			r.until("the pod on "+lost+" given up", func() error {
-				for _, pod := range r.pods() {
-					if pod.Spec.NodeName == lost && pod.DeletionTimestamp != nil {
-						return nil
-					}
-				}
-				return errors.New("not yet")
-			})
+			r.givenUp(lost)
 			replaced := func() error {
 				if r.node("1") == "" {
 					return errors.New("not replaced")
