@@ -10,6 +10,8 @@
 //	params.Clip(norm, maxNorm)
 //	optimizer.Step(lr)
 //
+// On a GPU [Optimizer.StepOnDevice] takes the place of the last three, and what it decides is read later.
+//
 // Every rank must call the group's collectives in the same order. Gradients are summed, never averaged: the loss is divided by
 // the global count before backward.
 //

@@ -15,8 +15,9 @@ type AdamWConfig struct {
 // Optimizer is fused AdamW over a Params.
 type Optimizer struct {
 	config AdamWConfig
-	step   int64
+	step   int64 // on a device: those done before this run
 	groups []paramGroup
+	device deviceState
 }
 
 // paramGroup is the parameters that share a weight decay and a scale of the learning rate.
@@ -28,7 +29,7 @@ type paramGroup struct {
 // NewOptimizer returns an optimizer that has done steps steps already (0 for a new run). scales, one for each parameter, multiply the learning
 // rate; nil: all are 1.
 func NewOptimizer(p *Params, config AdamWConfig, scales []float64, steps int64) *Optimizer {
-	o := &Optimizer{config: config, step: steps}
+	o := &Optimizer{config: config, step: steps, device: deviceState{params: p}}
 	for i, x := range p.list {
 		if x.Frozen {
 			continue
@@ -40,6 +41,7 @@ func NewOptimizer(p *Params, config AdamWConfig, scales []float64, steps int64) 
 		if scales != nil {
 			scale = scales[i]
 		}
+		o.device.learning, o.device.grads = append(o.device.learning, i), append(o.device.grads, p.grads[i])
 		g := o.group(weightDecay, scale)
 		g.params, g.grads = append(g.params, p.params[i]), append(g.grads, p.grads[i])
 		g.expAvgs, g.expAvgSqs = append(g.expAvgs, p.expAvgs[i]), append(g.expAvgSqs, p.expAvgSqs[i])
@@ -58,21 +60,31 @@ func (o *Optimizer) group(weightDecay, scale float64) *paramGroup {
 	return &o.groups[len(o.groups)-1]
 }
 
-// Step updates the parameters from their gradients.
+// Step updates the parameters from their gradients, on the CPU.
 func (o *Optimizer) Step(learningRate float64) error {
 	o.step++
 	for _, g := range o.groups {
-		err := torch.FusedAdamW(g.params, g.grads, g.expAvgs, g.expAvgSqs, o.step, torch.AdamW{
-			LearningRate: learningRate * g.scale, Beta1: o.config.Beta1, Beta2: o.config.Beta2, Eps: o.config.Eps, WeightDecay: g.weightDecay})
-		if err != nil {
+		if err := torch.FusedAdamW(g.params, g.grads, g.expAvgs, g.expAvgSqs, o.step, o.settings(g, learningRate)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Steps returns how many steps the optimizer has done.
-func (o *Optimizer) Steps() int64 { return o.step }
+func (o *Optimizer) settings(g paramGroup, learningRate float64) torch.AdamW {
+	return torch.AdamW{LearningRate: learningRate * g.scale, Beta1: o.config.Beta1, Beta2: o.config.Beta2, Eps: o.config.Eps, WeightDecay: g.weightDecay}
+}
+
+// Steps returns how many steps the optimizer has done. On a device it waits for the last one.
+func (o *Optimizer) Steps() int64 {
+	if o.device.steps.Defined() {
+		return o.device.done()
+	}
+	return o.step
+}
+
+// Close frees what the optimizer has on a device, before its parameters are.
+func (o *Optimizer) Close() { o.device.close() }
 
 // spared are the names without weight decay: Trainer's patterns (get_decay_parameter_names), and GPT-2's ln_1, ln_2 and ln_f, which
 // Trainer knows by their type.

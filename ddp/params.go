@@ -16,12 +16,13 @@ type Param struct {
 
 // Params holds a model's parameters, their gradients and AdamW's moments in one flat float32 buffer each. In the buffers the
 // parameters lie in reverse order, that is about the order in which backward finishes them, each at a multiple of 64 bytes; the gaps
-// stay zero. Frozen ones lie after the others, where the other buffers have ended. A parameter and its gradient are views. Not safe for concurrent
-// use.
+// stay zero. Frozen ones lie after the others, where the other buffers have ended. A parameter and its gradient are views. They lie where models' tensors live
+// (torch.UseCUDA). Not safe for concurrent use.
 type Params struct {
 	list    []Param
 	offsets []int64 // of parameter i in the buffers, in elements
 	sizes   []int64
+	device  bool // as on a GPU: nothing of the host's may touch the buffers, nor wait for them in a step
 
 	flat, grad, expAvg, expAvgSq      torch.Tensor
 	params, grads, expAvgs, expAvgSqs []torch.Tensor // views
@@ -33,7 +34,7 @@ const align = 16
 // NewParams allocates the buffers, zeroed; the gradients' where group sums them fastest, if it is not nil. Then every rank of group calls
 // it. The caller closes the result, before the group.
 func NewParams(list []Param, group Group) (*Params, error) {
-	p := &Params{list: list, offsets: make([]int64, len(list)), sizes: make([]int64, len(list))}
+	p := &Params{list: list, offsets: make([]int64, len(list)), sizes: make([]int64, len(list)), device: torch.Composed()}
 	learning, err := p.layOut(0, false)
 	if err != nil {
 		return nil, err
@@ -43,17 +44,17 @@ func NewParams(list []Param, group Group) (*Params, error) {
 		return nil, err
 	}
 	err = torch.Do(func(s *torch.Scope) error {
-		p.flat = s.Move(s.Zeros(torch.Float32, total))
+		p.flat = s.Move(s.DeviceZeros(torch.Float32, total))
 		for _, buf := range []*torch.Tensor{&p.expAvg, &p.expAvgSq} {
-			*buf = s.Move(s.Zeros(torch.Float32, learning))
+			*buf = s.Move(s.DeviceZeros(torch.Float32, learning))
 		}
-		if shared, ok := group.(*sharedGroup); ok {
+		if shared, ok := group.(*sharedGroup); ok && !p.device {
 			var err error
 			if p.grad, err = shared.zeros(learning); err != nil {
 				return err
 			}
 		} else {
-			p.grad = s.Move(s.Zeros(torch.Float32, learning))
+			p.grad = s.Move(s.DeviceZeros(torch.Float32, learning))
 		}
 		for i := range list {
 			view := func(flat torch.Tensor) torch.Tensor { return s.Move(s.View(flat, p.offsets[i], list[i].Shape...)) }
@@ -129,13 +130,71 @@ func (p *Params) Numel() int64 {
 	return n
 }
 
-// State is a parameter's memory, for checkpoints: views that change with the next step. A frozen one has no moments.
+// OnDevice tells whether the buffers are, or are taken to be, a GPU's: then [Optimizer.StepOnDevice] is the way of a step.
+func (p *Params) OnDevice() bool { return p.device }
+
+// State is a parameter and its moments. A frozen one has no moments.
 type State struct {
 	Param
 	Value, ExpAvg, ExpAvgSq []float32
 }
 
-// States returns every parameter's memory in order.
+// Copy copies every parameter and its moments, in order, into to, which an earlier Copy has made, or nil. It waits for the step that is under way.
+func (p *Params) Copy(to []State) []State {
+	if to == nil {
+		for i, x := range p.list {
+			state := State{Param: x, Value: make([]float32, p.sizes[i])}
+			if !x.Frozen {
+				state.ExpAvg, state.ExpAvgSq = make([]float32, p.sizes[i]), make([]float32, p.sizes[i])
+			}
+			to = append(to, state)
+		}
+	}
+	if !p.device {
+		for i, from := range p.States() {
+			copy(to[i].Value, from.Value)
+			copy(to[i].ExpAvg, from.ExpAvg)
+			copy(to[i].ExpAvgSq, from.ExpAvgSq)
+		}
+		return to
+	}
+	for i, state := range to {
+		p.params[i].ReadFloat32s(state.Value)
+		if !state.Frozen {
+			p.expAvgs[i].ReadFloat32s(state.ExpAvg)
+			p.expAvgSqs[i].ReadFloat32s(state.ExpAvgSq)
+		}
+	}
+	return to
+}
+
+// Fill lets f change the parameters and their moments, one after another, which it gets as they are.
+func (p *Params) Fill(f func(State) error) error {
+	if !p.device {
+		for _, state := range p.States() {
+			if err := f(state); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for i, x := range p.list {
+		err := p.params[i].Fill(func(value []float32) error {
+			if x.Frozen {
+				return f(State{Param: x, Value: value})
+			}
+			return p.expAvgs[i].Fill(func(expAvg []float32) error {
+				return p.expAvgSqs[i].Fill(func(expAvgSq []float32) error { return f(State{x, value, expAvg, expAvgSq}) })
+			})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// States returns every parameter's memory in order, where that is the host's: views that change with the next step.
 func (p *Params) States() []State {
 	flat, m, v := p.flat.Float32s(), p.expAvg.Float32s(), p.expAvgSq.Float32s()
 	states := make([]State, len(p.list))
@@ -165,7 +224,8 @@ func (p *Params) ZeroGrad() { p.grad.Zero() }
 // threads or ranks.
 const normSegment = 1 << 16
 
-// GradNorm returns the global 2-norm of the gradients, accumulated in float64 a segment and summed in segment order.
+// GradNorm returns the global 2-norm of the gradients, accumulated in float64 a segment and summed in segment order. It, Clip and FirstNonFinite are the way of
+// a step on the CPU.
 func (p *Params) GradNorm() (float64, error) {
 	sums, err := torch.SquareSums(p.grad, normSegment)
 	if err != nil {

@@ -138,7 +138,7 @@ func (r *Reducer) Compress(d torch.DType) error {
 	}
 	return torch.Do(func(s *torch.Scope) error {
 		for _, v := range r.views {
-			r.small = append(r.small, s.Move(s.Zeros(d, v.Numel())))
+			r.small = append(r.small, s.Move(s.DeviceZeros(d, v.Numel())))
 		}
 		return nil
 	})

@@ -207,7 +207,7 @@ var onlyOnGPUs = []string{"aten::_flash_attention_forward", "aten::_flash_attent
 	"aten::_scaled_dot_product_efficient_attention", "aten::_scaled_dot_product_efficient_attention_backward", "aten::native_dropout", "aten::native_dropout_backward",
 	"aten::_fused_rms_norm", "aten::_fused_rms_norm_backward", "aten::constant_pad_nd", "aten::record_stream", "aten::_fused_adamw_"}
 
-// The operations of a forward and a backward pass are those that the file lists, so that it can be held against libtorch's CUDA half, and none of them makes the host wait
+// The operations of a forward and a backward pass, and of the verdict on a step, are those that the file lists, so that it can be held against libtorch's CUDA half, and none of them makes the host wait
 // for a GPU.
 func TestComposedOperations(t *testing.T) {
 	runtime.LockOSThread()
@@ -218,7 +218,7 @@ func TestComposedOperations(t *testing.T) {
 			dir := filepath.Join("testdata", c.dir)
 			g := openGolden(t, filepath.Join(dir, c.golden+".safetensors"))
 			err := torch.Do(func(s *torch.Scope) error {
-				m, _, _ := loadModel(t, s, dir, c.heads)
+				m, _, grads := loadModel(t, s, dir, c.heads)
 				torch.SetBF16(bf16)
 				defer torch.SetBF16(false)
 				pretend(func() {
@@ -228,6 +228,7 @@ func TestComposedOperations(t *testing.T) {
 							loss = s.Add(loss, term.Sum)
 						}
 						loss.Backward()
+						s.Numbers(s.Judge(grads, s.DeviceZeros(torch.Float64), s.DeviceZeros(torch.Float32), 1, 3).Verdict, loss)
 					})
 					if w := torch.Waits(names); len(w) > 0 {
 						t.Errorf("%s: the host would wait at %q", c.dir, w)

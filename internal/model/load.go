@@ -33,7 +33,7 @@ func Load(m Model, params []torch.Tensor, w *hf.Weights, seed uint64) (LoadRepor
 	if w == nil {
 		var report LoadReport
 		for i, s := range specs {
-			s.initialise(params[i].Float32s(), seed)
+			s.fill(params[i], seed)
 			report.NewlyInitialised = append(report.NewlyInitialised, s.Name)
 		}
 		return report, nil
@@ -45,11 +45,11 @@ func Load(m Model, params []torch.Tensor, w *hf.Weights, seed uint64) (LoadRepor
 	for i, s := range specs {
 		name, found := match.Found[s.Name]
 		if !found {
-			s.initialise(params[i].Float32s(), seed)
+			s.fill(params[i], seed)
 			continue
 		}
 		t, _ := w.Tensor(name)
-		if err := t.AsFloat32(params[i].Float32s()); err != nil {
+		if err := params[i].Fill(t.AsFloat32); err != nil {
 			return LoadReport{}, fmt.Errorf("%s: %w", w.Path, err)
 		}
 	}
@@ -88,6 +88,13 @@ func matchWeights(m Model, w *hf.Weights) (hf.Matching, error) {
 		}
 	}
 	return match, nil
+}
+
+func (s Spec) fill(param torch.Tensor, seed uint64) {
+	_ = param.Fill(func(x []float32) error { // which never fails
+		s.initialise(x, seed)
+		return nil
+	})
 }
 
 func (s Spec) initialise(dst []float32, seed uint64) {

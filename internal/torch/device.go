@@ -44,8 +44,12 @@ func settleAllocator() {
 func UseCUDA(device int) error { return asError("use_cuda", C.dt_use_cuda(C.int(device))) }
 
 // SetPrecision says whether matrix products of float32 may round their factors to TF32 on GPUs that have it, and whether operations must repeat bit for bit,
-// for the whole process.
+// for the whole process. Call it before [OpenCUDA]: cuBLAS repeats itself only with a workspace of set size, which it reads once.
 func SetPrecision(tf32, deterministic bool) error {
+	const workspace = "CUBLAS_WORKSPACE_CONFIG"
+	if _, set := os.LookupEnv(workspace); deterministic && !set {
+		os.Setenv(workspace, ":4096:8")
+	}
 	return asError("precision", C.dt_set_precision(cBool(tf32), cBool(deterministic)))
 }
 
@@ -92,8 +96,33 @@ func (s *Scope) ToHost(t Tensor) Tensor {
 	return s.ownShim("to_host", out, err)
 }
 
-// Copy copies t's elements into to, of the same shape, on whatever device each is. It waits for them.
-func (t Tensor) Copy(to Tensor) { must("copy", C.dt_copy(t.shim(), to.shim())) }
+// ReadFloat32s copies t, on whatever device, into to. It waits for t.
+func (t Tensor) ReadFloat32s(to []float32) {
+	must("read", C.dt_read(t.shim(), (*C.float)(unsafe.Pointer(unsafe.SliceData(to))), C.int64_t(len(to))))
+}
+
+// Fill lets f change t's elements, contiguous Float32, which it gets as they are: t's own memory on the CPU, else a copy that is then written back. Nothing is written
+// where f fails. It waits for t.
+func (t Tensor) Fill(f func(x []float32) error) error {
+	if !Composed() {
+		return f(t.Float32s())
+	}
+	x := make([]float32, t.Numel())
+	t.ReadFloat32s(x)
+	if err := f(x); err != nil {
+		return err
+	}
+	must("write", C.dt_write(t.shim(), (*C.float)(unsafe.Pointer(unsafe.SliceData(x))), C.int64_t(len(x))))
+	return nil
+}
+
+// Numbers returns values, scalars and vectors of floats on one device, one after another as a vector of Float64 there, for [NewFetch]. Nothing waits, and nothing is recorded
+// for backward.
+func (s *Scope) Numbers(values ...Tensor) Tensor {
+	var out C.dt_tensor
+	err := C.dt_numbers(list(values), C.int(len(values)), &out)
+	return s.ownShim("numbers", out, err)
+}
 
 // Fetch is a vector of Float64 on its way to the host. Wait or Drop is called once.
 type Fetch struct {

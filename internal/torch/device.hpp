@@ -154,12 +154,34 @@ dt_error dt_stage(const void* data, int64_t n, int scalar_type, dt_tensor* out) 
   });
 }
 
-// Copies between host and device, whichever t and to are; waits for it.
-dt_error dt_copy(dt_tensor t, dt_tensor to) {
+// Copies t to floats in memory of the host, and back into contiguous floats; both wait.
+dt_error dt_read(dt_tensor t, float* to, int64_t n) {
   return guard([&] {
     at::NoGradGuard no_grad;
-    traced("shim::copy");
-    T(to).copy_(T(t));
+    traced("shim::read");
+    const at::Tensor& x = T(t);
+    TORCH_CHECK(x.numel() == n, "read: want ", n, " elements, got the shape ", x.sizes());
+    at::from_blob(to, x.sizes(), at::kFloat).copy_(x);
+  });
+}
+
+dt_error dt_write(dt_tensor t, const float* from, int64_t n) {
+  return guard([&] {
+    at::NoGradGuard no_grad;
+    traced("shim::write");
+    const at::Tensor& x = T(t);
+    TORCH_CHECK(x.is_contiguous() && x.scalar_type() == at::kFloat && x.numel() == n, "write: want ", n, " floats, got ", x.scalar_type(), " of shape ", x.sizes());
+    x.detach().copy_(at::from_blob(const_cast<float*>(from), x.sizes(), at::kFloat));
+  });
+}
+
+// Scalars and vectors, one after another, as doubles where they are.
+dt_error dt_numbers(dt_tensor* values, int n, dt_tensor* out) {
+  return guard([&] {
+    at::NoGradGuard no_grad;
+    std::vector<at::Tensor> all;
+    for (int i = 0; i < n; i++) all.push_back(T(values[i]).reshape({-1}).to(at::kDouble));
+    *out = give(at::cat(all));
   });
 }
 

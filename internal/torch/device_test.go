@@ -1,6 +1,7 @@
 package torch
 
 import (
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -101,6 +102,45 @@ func TestFetch(t *testing.T) {
 		dropped.Drop()
 		if _, err := NewFetch(s.Zeros(Float32, 3)).Wait(); err == nil {
 			t.Error("float32 is taken for float64")
+		}
+	})
+}
+
+// The verdict on a step, and that nothing which leads to it makes the host wait.
+func TestJudge(t *testing.T) {
+	do(t, func(s *Scope) {
+		streak, steps := s.Zeros(Float64), s.Zeros(Float32)
+		const limit = 2
+		for i, c := range []struct {
+			bad     float32 // in the second gradient
+			verdict []float64
+			scale   float32
+		}{
+			{0, []float64{5, 0, 0, -1, 1}, 2.5}, {float32(math.Inf(1)), []float64{math.Inf(1), 1, 1, 1, 1}, 0}, {4, []float64{math.Sqrt(41), 0, 0, -1, 2}, 3.2015622},
+			{float32(math.NaN()), []float64{math.NaN(), 1, 1, 1, 2}, 0}, {float32(math.NaN()), []float64{math.NaN(), 1, 2, 1, 2}, 0}, {0, []float64{5, 1, 2, -1, 2}, 0},
+		} {
+			a, b := s.FromFloat32s([]float32{3, 0}, 2), s.FromFloat32s([]float32{4, c.bad, 0}, 3)
+			var j Judgement
+			if w := Waits(Trace(func() { j = s.Judge([]Tensor{a, b}, streak, steps, 2, limit) })); len(w) > 0 {
+				t.Errorf("the host would wait at %q", w)
+			}
+			for k, x := range j.Verdict.Float64s() {
+				if want := c.verdict[k]; x != want && !(math.IsNaN(x) && math.IsNaN(want)) && !(math.Abs(x/want-1) < 1e-15) {
+					t.Errorf("case %d: %v, want %v", i, j.Verdict.Float64s(), c.verdict)
+					break
+				}
+			}
+			if found := j.foundInf.Value(); found != c.verdict[1] {
+				t.Errorf("case %d: found_inf %v", i, found)
+			}
+			if scale := float32(j.gradientScale.Value()); c.scale > 0 && math.Abs(float64(scale/c.scale-1)) > 1e-6 {
+				t.Errorf("case %d: gradients are divided by %v, want %v", i, scale, c.scale)
+			}
+		}
+		// Gradients whose squares float32 cannot hold, and none to be clipped.
+		j := s.Judge([]Tensor{s.FromFloat32s([]float32{3e30, -4e30}, 2)}, s.Zeros(Float64), steps, 0, 0)
+		if norm := j.Verdict.Float64s()[0]; math.Abs(norm/5e30-1) > 1e-6 || j.gradientScale.Defined() {
+			t.Errorf("a norm of %v", norm)
 		}
 	})
 }

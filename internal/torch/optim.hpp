@@ -7,6 +7,19 @@
 
 using namespace ddprun;
 
+namespace ddprun {
+namespace {
+
+std::vector<at::Tensor> listed(dt_tensor* tensors, int n) {
+  std::vector<at::Tensor> v;
+  v.reserve(n);
+  for (int i = 0; i < n; i++) v.push_back(T(tensors[i]));
+  return v;
+}
+
+}  // namespace
+}  // namespace ddprun
+
 extern "C" {
 
 dt_error dt_fused_adamw(dt_tensor* params, dt_tensor* grads, dt_tensor* exp_avgs, dt_tensor* exp_avg_sqs, int n,
@@ -14,17 +27,46 @@ dt_error dt_fused_adamw(dt_tensor* params, dt_tensor* grads, dt_tensor* exp_avgs
   return guard([&] {
     if (n == 0) return;
     at::NoGradGuard no_grad;
-    auto list = [n](dt_tensor* a) {
-      std::vector<at::Tensor> v;
-      v.reserve(n);
-      for (int i = 0; i < n; i++) v.push_back(T(a[i]));
-      return v;
-    };
-    auto p = list(params), g = list(grads), m = list(exp_avgs), v = list(exp_avg_sqs);
+    auto p = listed(params, n), g = listed(grads, n), m = listed(exp_avgs, n), v = listed(exp_avg_sqs, n);
     // The kernel reads the count of this step (1 for the first); 0 would divide by zero.
     at::Tensor count = at::full({}, static_cast<double>(step), p[0].options().dtype(at::kFloat));
     std::vector<at::Tensor> steps(n, count);
     at::_fused_adamw_(p, g, m, v, {}, steps, lr, beta1, beta2, weight_decay, eps, false, false);
+  });
+}
+
+// What becomes of a step, decided where the gradients are, so that nobody waits for them: no operation here reads a number on the host. Sums are in double. streak [], double,
+// counts the steps in a row whose gradients were not finite, and stays once it has come to limit (0: it never does), from where on every step is left out; steps [], float, counts
+// those that are not. grad_scale is what AdamW divides gradients by, none where max_norm is 0.
+dt_error dt_judge(dt_tensor* grads, int n, dt_tensor streak, dt_tensor steps, double max_norm, int64_t limit, dt_tensor* verdict, dt_tensor* found_inf,
+                  dt_tensor* grad_scale) {
+  return guard([&] {
+    at::NoGradGuard no_grad;
+    const at::Tensor norms = at::stack(at::_foreach_norm(listed(grads, n), 2, at::kDouble));
+    const at::Tensor norm = norms.square().sum().sqrt();
+    const at::Tensor lost = norms.isfinite().logical_not().to(at::kInt), bad = norm.isfinite().logical_not().to(at::kDouble);
+    // Arithmetic with 0 and 1, since at::where would bring its numbers to the device and wait for that.
+    const at::Tensor first = lost.amax() * (lost.argmax() + 1) - 1;  // -1: none
+    const at::Tensor before = T(streak).clone();
+    const at::Tensor halted = limit > 0 ? before.ge(static_cast<double>(limit)).to(at::kDouble) : at::zeros_like(before);
+    const at::Tensor skipped = at::maximum(halted, bad);
+    T(streak).copy_(halted * before + (1 - halted) * bad * (before + 1));
+    T(steps).add_(1 - skipped);
+    *verdict = give(at::stack({norm, skipped, T(streak), first.to(at::kDouble), T(steps).to(at::kDouble)}));
+    *found_inf = give(skipped.to(at::kFloat));
+    if (max_norm > 0) *grad_scale = give(((norm + 1e-6) / max_norm).clamp_min(1).to(at::kFloat));
+  });
+}
+
+// As dt_fused_adamw, but for what dt_judge has decided.
+dt_error dt_fused_adamw_judged(dt_tensor* params, dt_tensor* grads, dt_tensor* exp_avgs, dt_tensor* exp_avg_sqs, int n, dt_tensor steps,
+                               dt_tensor found_inf, dt_tensor grad_scale, double lr, double beta1, double beta2, double weight_decay, double eps) {
+  return guard([&] {
+    if (n == 0) return;
+    at::NoGradGuard no_grad;
+    auto p = listed(params, n), g = listed(grads, n), m = listed(exp_avgs, n), v = listed(exp_avg_sqs, n);
+    std::vector<at::Tensor> counts(n, T(steps));
+    at::_fused_adamw_(p, g, m, v, {}, counts, lr, beta1, beta2, weight_decay, eps, false, false, maybe(grad_scale), T(found_inf));
   });
 }
 

@@ -38,7 +38,9 @@ int dt_composed(void);
 dt_error dt_set_precision(int tf32, int deterministic);
 dt_error dt_device_zeros(const int64_t *dims, int ndims, int scalar_type, dt_tensor *out);
 dt_error dt_stage(const void *data, int64_t n, int scalar_type, dt_tensor *out);
-dt_error dt_copy(dt_tensor t, dt_tensor to);
+dt_error dt_read(dt_tensor t, float *to, int64_t n);
+dt_error dt_write(dt_tensor t, const float *from, int64_t n);
+dt_error dt_numbers(dt_tensor *values, int n, dt_tensor *out);
 dt_error dt_to_host(dt_tensor t, dt_tensor *out);
 dt_error dt_fetch(dt_tensor t, dt_fetch_handle *out);
 dt_error dt_fetch_done(dt_fetch_handle f, int *done);
@@ -51,6 +53,11 @@ int dt_has_cuda_kernel(const char *name);
 // optim.hpp: whole lists of parameters in one call
 dt_error dt_fused_adamw(dt_tensor *params, dt_tensor *grads, dt_tensor *exp_avgs, dt_tensor *exp_avg_sqs, int n,
                         int64_t step, double lr, double beta1, double beta2, double weight_decay, double eps);
+dt_error dt_judge(dt_tensor *grads, int n, dt_tensor streak, dt_tensor steps, double max_norm, int64_t limit, dt_tensor *verdict,
+                  dt_tensor *found_inf, dt_tensor *grad_scale);
+dt_error dt_fused_adamw_judged(dt_tensor *params, dt_tensor *grads, dt_tensor *exp_avgs, dt_tensor *exp_avg_sqs, int n,
+                               dt_tensor steps, dt_tensor found_inf, dt_tensor grad_scale, double lr, double beta1, double beta2,
+                               double weight_decay, double eps);
 dt_error dt_square_sums(dt_tensor flat, int64_t segment, double *out, int64_t nout);
 dt_error dt_scale(dt_tensor flat, double factor);
 dt_error dt_convert(dt_tensor from, dt_tensor to);
