@@ -406,6 +406,7 @@ func (m *match) goesOn(nodes int) {
 // measure notes how long it took until an agent said that something is wrong, and until the next step.
 func (m *match) measure(name string) {
 	detection, next := m.took(m.struck)
+	m.t.Logf("%s: noticed after %.2f s, the next step after %.2f s", name, detection.Seconds(), next.Seconds()) // 0: never
 	if detection > 0 {
 		times.add(name, "detection", detection)
 	}
