@@ -124,6 +124,9 @@ type Config struct {
 	// Multiply matrices in bfloat16, forward, backward and in evaluations, with parameters, optimizer and everything between in float32. It is fast where the CPU
 	// has such instructions (avx512_bf16, AMX).
 	BF16 bool `json:"bf16"`
+	// Let products of float32 matrices round their factors to TF32, 10 bits of precision in place of 23, on GPUs that have it (Ampere and newer). For device cuda;
+	// with bf16 it concerns what stays in float32.
+	TF32 bool `json:"tf32" cfg:"null"`
 	// Compute each layer again in backward instead of keeping what that needs: less memory for about a third more time, and the same results (a T5's but for rounding).
 	GradientCheckpointing bool `json:"gradient_checkpointing" cfg:"resume"`
 	// Leave out the last step of an epoch where it has fewer samples than the others; with per_device_train_tokens, the steps in which a lane has none.
@@ -171,6 +174,9 @@ type Config struct {
 	DataSeed int64 `json:"data_seed" cfg:"null"`
 	// Seed of the evaluation's masks, apart from seed so that runs are compared on the same masks. (A name of ddprun.)
 	EvalSeed int64 `json:"eval_seed" cfg:"resume"`
+	// Take algorithms on cuda that repeat bit for bit, though they are slower, and one algorithm and protocol of NCCL (Ring, Simple, unless NCCL_ALGO and NCCL_PROTO say others), so that
+	// a run repeats and resumes bit for bit on the same GPUs. On the CPU it does so anyway.
+	FullDeterminism bool `json:"full_determinism" cfg:"resume"`
 
 	// When the model is evaluated on eval_data: every eval_steps (steps) or after each epoch, and at the end; or never (no).
 	// Default: steps where there is eval_data, else no. (Trainer's default is no.)
@@ -215,7 +221,8 @@ type Config struct {
 	// checkpoint's directory.
 	ResumeFromCheckpoint string `json:"resume_from_checkpoint" cfg:"null,path,resume"`
 
-	// Device of the ranks: auto takes cuda where there is a GPU. (Trainer has use_cpu.)
+	// Device of the ranks: cuda gives each rank of a node a GPU of those that CUDA_VISIBLE_DEVICES leaves, by its number on the node (LOCAL_RANK); cpu; or auto, which takes cuda where
+	// NVIDIA's driver, a GPU and libtorch's CUDA half are there, backend is not gloo, and says which it took. (Trainer has use_cpu.)
 	Device string `json:"device" enum:"auto|cpu|cuda" cfg:"resume"`
 	// Communication between the ranks: auto is nccl on cuda, and on cpu gloo with gradients summed in memory that a node's ranks share;
 	// gloo alone does without that memory. On the CPU nccl is refused but on the loopback library, the test double of NCCL. ddp_backend is taken too.

@@ -29,6 +29,8 @@ func TestOldAndForeignKeys(t *testing.T) {
 		{"save_safetensors: true", "save_safetensors: ignored; weights are always written as safetensors", "", nil},
 		{"logging_dir: x", "logging_dir: ignored; logs lie in output_dir", "", nil},
 		{"logging_strategy: steps", "logging_strategy: ignored; ddprun always logs by steps", "", nil},
+		{"tf32:", "", "tf32", false},
+		{"full_determinism: true", "", "full_determinism", true},
 		{"fp16: false", "fp16: ignored; at this value it asks for nothing", "", nil},
 		{"run_name:", "run_name: ignored; at this value it asks for nothing", "", nil},
 		{"optim: adamw_torch_fused", "optim: ignored; at this value it asks for nothing", "", nil},

@@ -233,6 +233,13 @@ func (c *Config) checkCombinations(k *checker) {
 	}
 	c.checkSchedule(k)
 	c.checkResume(k)
+	c.checkDevice(k)
+}
+
+// checkDevice refuses what the device does not have.
+func (c *Config) checkDevice(k *checker) {
+	k.want(!c.TF32 || c.Device != "cpu", "tf32", "is of GPUs, but device is cpu; remove tf32, or set device: cuda")
+	k.want(c.Backend != "gloo" || c.Device != "cuda", "backend", "gloo sums in the host's memory, but device is cuda; leave backend out, which takes nccl")
 }
 
 // checkMixture refuses objectives that cannot share samples or a model.
