@@ -55,6 +55,10 @@ test-cuda-libs: ## check what CUDA=1 sets up, without a GPU (2 GB to download)
 test-asan: ## run the tests of the NCCL binding under AddressSanitizer
 	ASAN_OPTIONS=detect_leaks=0 DDPRUN_TEST_ALL=1 LOOPBACK_CFLAGS=-fsanitize=address,undefined go test -asan -count=1 -run 'TestCalls|TestFaults|TestAllReduce' ./nccl
 
+.PHONY: test-gpu
+test-gpu: build ## run the tests that need GPUs: 1, several, several ranks on one; each skips with its reason elsewhere
+	@$(with_torch) && $(with_nccl) && set -x && go test -count=1 -timeout 1h -v -run '^TestGPU' ./nccl ./ddp ./internal/torch ./internal/model ./internal/train ./test/e2e
+
 .PHONY: lint
 lint: setup ## gofmt, go vet, staticcheck, shellcheck, and the house rules on text
 	@$(with_torch) && scripts/lint.sh
@@ -70,6 +74,10 @@ bench: build ## measure throughput and what communication costs
 .PHONY: bench-data
 bench-data: build ## measure preparing text beside Hugging Face's datasets
 	@$(with_torch) && $(with_reference) && scripts/bench-data.sh
+
+.PHONY: bench-gpu
+bench-gpu: build ## measure training on GPUs beside PyTorch DDP with transformers, compiled and not
+	@$(with_torch) && $(with_reference) && scripts/bench-gpu.sh
 
 .PHONY: notices
 notices: build ## write THIRD_PARTY_NOTICES anew, after a dependency changed

