@@ -43,6 +43,13 @@ inline void traced(const char* what) {
   if (trace()) trace()->insert(what);
 }
 
+// While it lives, the calling thread is not traced.
+struct Untraced {
+  std::set<std::string>* const names = trace();
+  Untraced() { trace() = nullptr; }
+  ~Untraced() { trace() = names; }
+};
+
 namespace {
 
 // A copy to the host that is under way.
@@ -219,6 +226,7 @@ dt_error dt_fetch_done(dt_fetch_handle handle, int* done) {
 dt_error dt_fetch_wait(dt_fetch_handle handle, double* out, int64_t n) {
   return guard([&] {
     std::unique_ptr<Fetch> f(static_cast<Fetch*>(handle));
+    traced("shim::fetch_wait");
     if (f->event) f->event->synchronize();
     TORCH_CHECK(f->to.scalar_type() == at::kDouble && f->to.numel() == n, "fetch: want ", n, " doubles");
     std::memcpy(out, f->to.data_ptr(), n * sizeof(double));

@@ -66,6 +66,8 @@ dt_error dt_fused_adamw_judged(dt_tensor* params, dt_tensor* grads, dt_tensor* e
     at::NoGradGuard no_grad;
     auto p = listed(params, n), g = listed(grads, n), m = listed(exp_avgs, n), v = listed(exp_avg_sqs, n);
     std::vector<at::Tensor> counts(n, T(steps));
+    traced("aten::_fused_adamw_");
+    const Untraced inside;  // the CPU's kernel looks at steps, which CUDA's leaves to the GPU
     at::_fused_adamw_(p, g, m, v, {}, counts, lr, beta1, beta2, weight_decay, eps, false, false, maybe(grad_scale), T(found_inf));
   });
 }
