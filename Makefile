@@ -57,7 +57,7 @@ test-asan: ## run the tests of the NCCL binding under AddressSanitizer
 
 .PHONY: test-gpu
 test-gpu: build ## run the tests that need GPUs: 1, several, several ranks on one; each skips with its reason elsewhere
-	@$(with_torch) && $(with_nccl) && set -x && go test -count=1 -timeout 1h -v -run '^TestGPU' ./nccl ./ddp ./internal/torch ./internal/model ./internal/train ./test/e2e
+	@$(with_torch) && $(with_nccl) && export LIBTORCH=$$(scripts/libtorch.sh find) && set -x && go test -count=1 -timeout 1h -v -run '^TestGPU' ./nccl ./ddp ./internal/torch ./internal/model ./internal/train ./test/e2e
 
 .PHONY: lint
 lint: setup ## gofmt, go vet, staticcheck, shellcheck, and the house rules on text

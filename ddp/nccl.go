@@ -38,8 +38,21 @@ func NewNCCL(store torch.Store, rank, size int, config NCCLConfig) (Group, error
 	return g, nil
 }
 
-// CheckNCCL tells why tensors in the host's memory cannot go over NCCL: libnccl or the CUDA runtime is missing or too old, or they are the real ones.
-func CheckNCCL() error {
+// NCCLUse is what NCCL is wanted for.
+type NCCLUse int
+
+// What ranks have: tensors in the host's memory, which only the loopback library moves; a GPU each; or a GPU that another rank has too.
+const (
+	OnHost NCCLUse = iota
+	OnGPUs
+	OnSharedGPUs
+)
+
+// sharingVersion is the first NCCL that lets ranks of one communicator share a GPU.
+const sharingVersion = 23007
+
+// CheckNCCL tells why NCCL cannot be used: libnccl or the CUDA runtime is missing, too old, or for something else.
+func CheckNCCL(use NCCLUse) error {
 	lib, err := nccl.Open()
 	if err != nil {
 		return err
@@ -47,8 +60,14 @@ func CheckNCCL() error {
 	if _, err := cuda.Open(); err != nil {
 		return err
 	}
-	if !lib.Loopback() {
-		return fmt.Errorf("NCCL %s (%s) moves data between GPUs, and this version trains on the CPU", lib.VersionString(), lib.Path())
+	which := fmt.Sprintf("NCCL %s (%s)", lib.VersionString(), lib.Path())
+	switch {
+	case use == OnHost && !lib.Loopback():
+		return fmt.Errorf("%s moves data between GPUs, and the ranks are on the CPU", which)
+	case use != OnHost && lib.Loopback():
+		return fmt.Errorf("%s is the loopback library, a test double that works in the host's memory: unset NCCL_LIBRARY", which)
+	case use == OnSharedGPUs && lib.Version() < sharingVersion:
+		return fmt.Errorf("%s gives each rank a GPU of its own: install a newer one for ranks that share one (pip install nvidia-nccl-cu13>=2.30.7) and name it in NCCL_LIBRARY", which)
 	}
 	return nil
 }
@@ -313,6 +332,22 @@ func (g *ncclGroup) follow(w *ncclWork) (waits bool, err error) {
 		return !w.ended, nil
 	}
 	return false, g.cuda.StreamWait(g.compute, w.event)
+}
+
+// Failed returns why a group has failed whose collectives nobody waits for: what a GPU has computed since is not to be trusted. It waits while that is being found out; nil: all is well
+// so far.
+func Failed(g Group) error {
+	n, ok := g.(*ncclGroup)
+	if !ok {
+		return nil
+	}
+	n.mu.Lock()
+	broken := n.broken
+	n.mu.Unlock()
+	if broken {
+		<-n.failed
+	}
+	return n.failure()
 }
 
 // failure returns the error of a group that has failed.

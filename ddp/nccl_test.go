@@ -47,8 +47,12 @@ func playNCCL(scene string, rank, size int, store torch.Store, report *glooRepor
 	if err = play(g, report); err != nil {
 		report.Seconds = time.Since(start).Seconds()
 		time.Sleep(200 * time.Millisecond) // a process that ends at once would look dead to a peer that is still asking
+		if failed := Failed(g); failed == nil || failed.Error() != err.Error() {
+			err = fmt.Errorf("%w, but Failed says %v", err, failed)
+		}
+		return err
 	}
-	return err
+	return Failed(g)
 }
 
 // ncclScenes are what only this group does.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/ddprun/ddprun/nccl"
@@ -20,6 +21,9 @@ const (
 // watch is the watchdog: it looks for asynchronous errors, collectives that do not end, and peers that have failed.
 func (g *ncclGroup) watch() {
 	defer close(g.watched)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	_ = g.cuda.SetDevice(g.config.Device) // or what it asks would take memory of the first GPU; join has set it, too, and would have failed
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
 	for look := 1; ; look++ {

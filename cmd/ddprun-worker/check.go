@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,6 +41,7 @@ func newCheckCommand() *cobra.Command {
 	}
 	cmd.Flags().IntVar(&o.least, "nproc", 1, "ranks of the run; of one whose number of nodes may change, the least")
 	cmd.Flags().IntVar(&o.most, "max-nproc", 0, "... and the most (default: the same)")
+	cmd.Flags().IntVar(&o.local, "local-nproc", 0, "... and those of this node (default: --nproc)")
 	cmd.Flags().StringVar(&o.runID, "run-id", "", "`name` of the run: what it has written to output_dir itself is not in its way")
 	cmd.Flags().BoolVar(&o.shared, "shared", false, "several nodes check the same: shards that were made stay, since others may be using them, also where the check fails")
 	cmd.Flags().BoolVar(&o.dry, "dry-run", false, "leave nothing behind")
@@ -49,6 +51,7 @@ func newCheckCommand() *cobra.Command {
 // checkOptions is what is checked beside the configuration.
 type checkOptions struct {
 	least, most int // ranks
+	local       int // of them, on this node; 0: least
 	runID       string
 	shared      bool
 	dry         bool
@@ -61,8 +64,8 @@ func check(ctx context.Context, c *config.Config, o checkOptions, stderr io.Writ
 	if _, err := c.ElasticLanes(o.least, o.most); err != nil {
 		return sums, inputError{err}
 	}
-	if err := checkDevice(c); err != nil {
-		return sums, inputError{err}
+	if err := train.CheckDevice(c, cmp.Or(o.local, o.least), o.most); err != nil {
+		return sums, err
 	}
 	if err := hf.CheckExtras(c.Model); err != nil {
 		return sums, inputError{err}
@@ -103,14 +106,6 @@ func check(ctx context.Context, c *config.Config, o checkOptions, stderr io.Writ
 		remove(parents)
 	}
 	return sums, err
-}
-
-// checkDevice refuses a device or a backend that this version or this machine cannot use.
-func checkDevice(c *config.Config) error {
-	if c.Device == "cuda" {
-		return errors.New("device: cuda: this version's layers run on the CPU alone; set device: cpu, or leave it out")
-	}
-	return train.CheckBackend(c)
 }
 
 // missingParents lists dir and those above it that do not exist, the deepest first.

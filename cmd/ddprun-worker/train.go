@@ -120,7 +120,7 @@ func (r *rankProcess) train(ctx context.Context, stderr io.Writer) (train.Result
 		nodes = append(nodes, train.Node{ID: n.ID, Name: n.Name, Address: n.Address, FirstRank: n.FirstRank, Ranks: n.Ranks})
 	}
 	return train.Run(ctx, &train.Job{
-		Config: c, Rank: r.start.Rank, World: r.start.WorldSize, MinWorld: r.start.MinWorld, MaxWorld: r.start.MaxWorld, Threads: r.start.Threads,
+		Config: c, Rank: r.start.Rank, World: r.start.WorldSize, LocalRank: r.start.LocalRank, LocalWorld: r.start.LocalWorldSize, MinWorld: r.start.MinWorld, MaxWorld: r.start.MaxWorld, Threads: r.start.Threads,
 		Nodes: nodes, NodeCount: r.start.NodeCount, Generation: uint64(r.start.Generation), RunID: r.start.RunID, MayWrite: r.mayWrite,
 		Store: r.line.Store(), Host: r.start.Host, Train: data.train, PlansDir: plansDir(shardsDir(c)), Eval: data.eval, Objectives: t.objectives,
 		Log: log, Stop: r.line.Stop(), Beat: r.beat, Activity: &r.activity,

@@ -73,7 +73,7 @@ func fakeCommand() int {
 	case err != nil:
 		fmt.Fprintln(os.Stderr, err)
 		return 70
-	case !strings.HasPrefix(strings.Join(os.Args[2:], " "), "--nproc 2 --max-nproc 2 --run-id  --dry-run="):
+	case !strings.HasPrefix(strings.Join(os.Args[2:], " "), "--nproc 2 --max-nproc 2 --local-nproc 2 --run-id  --dry-run="):
 		fmt.Fprintf(os.Stderr, "arguments %q\n", os.Args[2:])
 		return 70
 	case outcome == "long": // until it is asked to stop

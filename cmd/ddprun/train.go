@@ -162,7 +162,7 @@ func train(ctx context.Context, o *trainOptions, path string) error {
 	if err != nil {
 		return err
 	}
-	request := checkRequest{least: place.MinNodes * nproc, most: place.MaxNodes * nproc, runID: place.RunID, shared: place.MaxNodes > 1, dry: o.dryRun}
+	request := checkRequest{least: place.MinNodes * nproc, most: place.MaxNodes * nproc, local: nproc, runID: place.RunID, shared: place.MaxNodes > 1, dry: o.dryRun}
 	if nodes.Digests, err = workerCheck(ctx, worker, request, settled, o.stderr); err != nil {
 		return err
 	}

@@ -72,6 +72,7 @@ func findWorker(flag string) (string, error) {
 // checkRequest is what ddprun-worker checks beside the configuration.
 type checkRequest struct {
 	least, most int    // ranks of the run
+	local       int    // of them, on this node
 	runID       string // empty: one that nobody has begun
 	shared      bool   // other nodes check the same, and may use what this one has made
 	dry         bool   // leave nothing behind
@@ -85,7 +86,7 @@ func workerCheck(ctx context.Context, worker string, o checkRequest, settled []b
 	// The check ends with this program: Pdeathsig goes by the thread that started it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	cmd := exec.CommandContext(ctx, worker, "check", "--nproc", strconv.Itoa(o.least), "--max-nproc", strconv.Itoa(o.most),
+	cmd := exec.CommandContext(ctx, worker, "check", "--nproc", strconv.Itoa(o.least), "--max-nproc", strconv.Itoa(o.most), "--local-nproc", strconv.Itoa(o.local),
 		"--run-id", o.runID, "--dry-run="+strconv.FormatBool(o.dry), "--shared="+strconv.FormatBool(o.shared))
 	cmd.Stdin = bytes.NewReader(settled)
 	var stdout bytes.Buffer

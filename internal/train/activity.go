@@ -23,6 +23,8 @@ var (
 	forwardBackward = &occupation{"forward and backward", false}
 	awaitGradients  = &occupation{"waiting for the sums of gradients", true}
 	updateWeights   = &occupation{"updating the weights", false}
+	awaitOwnGPU     = &occupation{"waiting for the GPU", false}
+	awaitGPUs       = &occupation{"waiting for the GPU, or by it for other ranks", true}
 	sumMetrics      = &occupation{"summing metrics over ranks", true}
 	evaluateBatches = &occupation{"evaluating", false}
 	gatherEval      = &occupation{"gathering the evaluation", true}
@@ -37,6 +39,14 @@ var (
 	readSamples = &occupation{"reading samples", false}
 	sumCounts   = &occupation{"summing the step's counts over ranks", true}
 )
+
+// awaitGPU is what a rank does that waits for what its GPU was given.
+func (job *Job) awaitGPU() *occupation {
+	if job.World > 1 {
+		return awaitGPUs
+	}
+	return awaitOwnGPU
+}
 
 // set says what the loop does from now on. A nil Activity hears nothing.
 func (a *Activity) set(o *occupation) {

@@ -159,7 +159,7 @@ func (job *Job) reportResume(ckpt *checkpoint.Checkpoint, differences []config.D
 }
 
 func (job *Job) environment() checkpoint.Environment {
-	return checkpoint.Environment{Ranks: job.World, Threads: job.Threads, Device: "cpu", Libtorch: torch.Version()}
+	return checkpoint.Environment{Ranks: job.World, Threads: job.Threads, Device: job.place.name(), Libtorch: torch.Version()}
 }
 
 // loadCheckpoint fills parameters and moments and returns AdamW's count of steps.
@@ -186,10 +186,5 @@ func (r *rank) loadCheckpoint(ckpt *checkpoint.Checkpoint) (steps int64, err err
 		}
 		return errors.Join(value.AsFloat32(s.Value), m.AsFloat32(s.ExpAvg), v.AsFloat32(s.ExpAvgSq))
 	}
-	for _, s := range r.params.States() {
-		if err := fill(s); err != nil {
-			return 0, err
-		}
-	}
-	return ckpt.State.OptimizerSteps, nil
+	return ckpt.State.OptimizerSteps, r.params.Fill(fill)
 }

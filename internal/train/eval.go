@@ -90,23 +90,52 @@ func (e *evalSums) add(x evalSums) {
 	e.decoded.add(x.decoded)
 }
 
-// evaluateBatch returns a micro-batch's sums, for each term of its objective.
-func (r *rank) evaluateBatch(batch *objectives.Batch, part int) (sums []evalSums, err error) {
+// evaluatedBatch is a micro-batch's sums, for each term of its objective.
+type evaluatedBatch struct {
+	sums []evalSums
+	late *torch.Fetch // their losses, where a GPU is still at it; nil: they are there
+}
+
+// evaluateBatch evaluates a micro-batch.
+func (r *rank) evaluateBatch(batch *objectives.Batch, part int) (e evaluatedBatch, err error) {
 	err = torch.Do(func(s *torch.Scope) error {
 		torch.NoGrad(func() {
 			pass := model.Pass{LabelSmoothing: r.job.Config.LabelSmoothingFactor}
 			terms, _ := r.losses(s, batch, part, pass)
+			var late []torch.Tensor
 			for _, term := range terms {
 				sum := evalSums{count: float64(term.Count), correct: float64(term.Correct)}
-				if term.Count > 0 {
+				switch {
+				case term.Count == 0:
+				case torch.Composed():
+					late = append(late, term.Sum)
+				default:
 					sum.loss = term.Sum.Value()
 				}
-				sums = append(sums, sum)
+				e.sums = append(e.sums, sum)
+			}
+			if late != nil {
+				e.late = torch.NewFetch(s.Numbers(late...))
 			}
 		})
 		return nil
 	})
-	return sums, err
+	return e, err
+}
+
+// settle waits for the losses that are late.
+func (e *evaluatedBatch) settle() error {
+	if e.late == nil {
+		return nil
+	}
+	losses, err := e.late.Wait()
+	e.late = nil
+	for i := range e.sums {
+		if err == nil && e.sums[i].count > 0 {
+			e.sums[i].loss, losses = losses[0], losses[1:]
+		}
+	}
+	return err
 }
 
 // evaluateSet returns each micro-batch's sums, a term each, in order.
@@ -118,8 +147,14 @@ func (r *rank) evaluateSet(set EvalSet, beat func()) ([]evalSums, error) {
 	first, end := order.Assign(r.job.World, r.job.Rank)
 	most := (order.Len() + int64(r.job.World) - 1) / int64(r.job.World)
 	terms := int64(len(r.job.terms()))
-	const numbers = 7                              // of evalSums
-	mine := make([]float64, 0, numbers*terms*most) // of one length on every rank, as the gathering wants it
+	var evaluated []evaluatedBatch
+	defer func() {
+		for _, e := range evaluated {
+			if e.late != nil {
+				e.late.Drop()
+			}
+		}
+	}()
 	var batch objectives.Batch
 	var sample shard.Sample
 	var indices []int64
@@ -132,18 +167,26 @@ func (r *rank) evaluateSet(set EvalSet, beat func()) ([]evalSums, error) {
 			if err := r.job.appendEvaluation(&batch, part, set.Samples, order, indices, &sample); err != nil {
 				return nil, err
 			}
-			sums, err := r.evaluateBatch(&batch, part)
+			e, err := r.evaluateBatch(&batch, part)
 			if err != nil {
 				return nil, err
 			}
+			evaluated = append(evaluated, e)
 			if r.decodes(order, i) {
-				if sums[0].decoded, err = r.decode(&batch, nil); err != nil {
+				if e.sums[0].decoded, err = r.decode(&batch, nil); err != nil {
 					return nil, err
 				}
 			}
-			for _, x := range sums {
-				mine = append(mine, x.loss, x.count, x.correct, x.decoded.tokens, x.decoded.rightTokens, x.decoded.samples, x.decoded.rightSamples)
-			}
+		}
+	}
+	const numbers = 7                              // of evalSums
+	mine := make([]float64, 0, numbers*terms*most) // of one length on every rank, as the gathering wants it
+	for i := range evaluated {
+		if err := evaluated[i].settle(); err != nil {
+			return nil, err
+		}
+		for _, x := range evaluated[i].sums {
+			mine = append(mine, x.loss, x.count, x.correct, x.decoded.tokens, x.decoded.rightTokens, x.decoded.samples, x.decoded.rightSamples)
 		}
 	}
 	r.job.Activity.set(gatherEval)

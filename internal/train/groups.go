@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/ddprun/ddprun/ddp"
-	"github.com/ddprun/ddprun/internal/config"
 	"github.com/ddprun/ddprun/internal/torch"
 )
 
@@ -36,11 +35,18 @@ func formGroups(job *Job) (g groups, err error) {
 	if g.host, err = gloo("host"); err != nil {
 		return g, err
 	}
-	if job.Config.Backend == "nccl" {
+	if err := sameKind(job, g.host); err != nil {
+		return g, err
+	}
+	if job.place.onGPU() || job.Config.Backend == "nccl" {
 		if g.sums, err = gloo("sums"); err != nil {
 			return g, err
 		}
-		g.data, err = ddp.NewNCCL(prefixed{job.Store, "nccl/"}, job.Rank, job.World, ddp.NCCLConfig{Timeout: timeout, Dump: dumpFile(job)})
+		config := ddp.NCCLConfig{Timeout: timeout, Dump: dumpFile(job)}
+		if job.place.onGPU() {
+			config.Device = job.place.gpu.Index
+		}
+		g.data, err = ddp.NewNCCL(prefixed{job.Store, "nccl/"}, job.Rank, job.World, config)
 		return g, mark(ErrPeer, err)
 	}
 	if g.data, err = gloo("data"); err == nil && job.Config.Backend == "auto" && job.NodeCount < 2 { // all ranks are on this node
@@ -50,6 +56,22 @@ func formGroups(job *Job) (g groups, err error) {
 	}
 	g.sums = g.data
 	return g, err
+}
+
+// sameKind refuses a run of which some ranks are on GPUs and some on CPUs.
+func sameKind(job *Job, host ddp.Group) error {
+	onGPUs := []float64{0}
+	if job.place.onGPU() {
+		onGPUs[0] = 1
+	}
+	if err := ddp.SumFloat64s(host, onGPUs); err != nil {
+		return mark(ErrPeer, err)
+	}
+	if n := int(onGPUs[0]); n != 0 && n != job.World {
+		return mark(ErrInput, fmt.Errorf("%d of %d ranks are on GPUs and the others on CPUs: rank %d takes %s, since %s; set device: cuda, or device: cpu, to see what the nodes lack",
+			n, job.World, job.Rank, job.place.name(), job.place.why))
+	}
+	return nil
 }
 
 // each calls f for every group that there is, once.
@@ -64,17 +86,6 @@ func (g groups) each(f func(ddp.Group)) {
 // dumpFile is where a rank writes the record of its last collectives when one fails: an attempt's files lie together.
 func dumpFile(job *Job) string {
 	return filepath.Join(job.Config.OutputDir, ".ddprun", "collectives", fmt.Sprint("attempt_", job.Generation), fmt.Sprint("rank-", job.Rank, ".json"))
-}
-
-// CheckBackend tells why this machine cannot use the backend, before anything is started: an error of kind [ErrInput].
-func CheckBackend(c *config.Config) error {
-	if c.Backend != "nccl" {
-		return nil
-	}
-	if err := ddp.CheckNCCL(); err != nil {
-		return mark(ErrInput, fmt.Errorf("backend: nccl: %w; backend: gloo, or auto, trains on the CPU", err))
-	}
-	return nil
 }
 
 // prefixed is a store whose keys begin with prefix.

@@ -75,7 +75,7 @@ func dryOf(model string) []string {
 // settings makes a configuration from key=value texts over what suits the tests here.
 func settings(t testing.TB, model string, sets ...string) *config.Config {
 	t.Helper()
-	c, err := config.FromSets(append([]string{"model=" + model, "data=text.txt", "output_dir=" + filepath.Join(t.TempDir(), "out"),
+	c, err := config.FromSets(append([]string{"model=" + model, "data=text.txt", "output_dir=" + filepath.Join(t.TempDir(), "out"), "device=cpu",
 		"per_device_train_batch_size=2", "global_batch_size=4", "save_strategy=no", "logging_steps=1", "max_steps=10"}, sets...))
 	if err != nil {
 		t.Fatal(err)

@@ -18,19 +18,22 @@ import (
 type Job struct {
 	Config *config.Config
 
-	Rank, World, Threads int
-	MinWorld, MaxWorld   int    // what World may be in other generations of this run; 0: World
-	NodeCount            int    // 0: 1
-	Nodes                []Node // of all ranks, to name peers in errors; may be empty
-	Generation           uint64
-	RunID                string      // the same in all generations of a run
-	Store                torch.Store // nil where World is 1
-	Host                 string      // this node's address, for the peers
+	Rank, World, Threads  int
+	MinWorld, MaxWorld    int    // what World may be in other generations of this run; 0: World
+	LocalRank, LocalWorld int    // rank among the ranks of this node, and their number; 0: 1
+	NodeCount             int    // 0: 1
+	Nodes                 []Node // of all ranks, to name peers in errors; may be empty
+	Generation            uint64
+	RunID                 string      // the same in all generations of a run
+	Store                 torch.Store // nil where World is 1
+	Host                  string      // this node's address, for the peers
 
 	Train      *shard.Dataset
 	Eval       []EvalSet
 	Objectives *objectives.Mixture
 	PlansDir   string // keeps the plans of micro-batches that are cut by tokens
+
+	place place // of its tensors; settle chooses it
 
 	Log  zerolog.Logger
 	Stop <-chan struct{} // closed when the run shall stop with a checkpoint

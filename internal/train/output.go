@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ddprun/ddprun/ddp"
+	"github.com/ddprun/ddprun/internal/torch"
 )
 
 // output is what a run tells and keeps: log lines, metrics.jsonl and checkpoints. Every rank has one, since sums over ranks are made
@@ -29,6 +30,7 @@ type output struct {
 	began   time.Time
 	tokens  int64 // since the run's first start, over all ranks
 
+	steps    []toldStep // that are not told of yet, the oldest first
 	interval interval
 }
 
@@ -77,24 +79,34 @@ func openOutput(ctx context.Context, r *rank, p *plan, start beginning) (*output
 	return out, nil
 }
 
-// count adds a step; elapsed is the step's time with its wait for data.
-func (o *output) count(s stepOutcome, in *stepInput, waitData, elapsed time.Duration, learningRate float64) {
-	i := &o.interval
-	i.steps++
+// add takes in what a step has come to.
+func (i *interval) add(s *toldStep) {
+	i.gradNorm = s.gradNorm
 	if s.skipped {
 		i.skipped++
-	} else {
-		if i.losses == nil {
-			i.losses, i.occurred = make([]float64, len(s.losses)), make([]int64, len(s.losses))
-		}
-		for k, x := range s.losses {
-			i.losses[k] += x
-			if in.counts[k] > 0 {
-				i.occurred[k]++
-			}
+		return
+	}
+	if i.losses == nil {
+		i.losses, i.occurred = make([]float64, len(s.losses)), make([]int64, len(s.losses))
+	}
+	for k, x := range s.losses {
+		i.losses[k] += x
+		if s.counts[k] > 0 {
+			i.occurred[k]++
 		}
 	}
-	i.gradNorm, i.learningRate = s.gradNorm, learningRate
+}
+
+// count adds a step; elapsed is the step's time with its wait for data. What it has come to is told by settle.
+func (o *output) count(s stepOutcome, in *stepInput, waitData, elapsed time.Duration, learningRate float64) {
+	told := toldStep{stepOutcome: s, step: in.step + 1, counts: in.counts}
+	if o.samples != nil {
+		told.samples = copySamples(in.samples)
+	}
+	o.steps = append(o.steps, told)
+	i := &o.interval
+	i.steps++
+	i.learningRate = learningRate
 	i.tokens += in.tokens
 	i.elapsed += elapsed
 	i.waitComm += s.waited
@@ -106,6 +118,9 @@ func (o *output) count(s stepOutcome, in *stepInput, waitData, elapsed time.Dura
 
 // logStep reports the interval that ends at step. It sums over ranks, so every rank calls it.
 func (o *output) logStep(step int64) error {
+	if err := o.settle(true); err != nil {
+		return err
+	}
 	i := o.interval
 	o.interval = interval{}
 	terms := o.r.job.terms()
@@ -144,12 +159,16 @@ func (o *output) logStep(step int64) error {
 			entry[term.name+"_loss"] = sums[k]
 		}
 	}
-	line.Str("lr", fmt.Sprintf("%.3g", i.learningRate)).Str("grad_norm", fmt.Sprintf("%.3g", i.gradNorm)).Int64("tokens/s", int64(rate)).
-		Str("wait_comm", percent(waitComm)).Str("wait_data", percent(waitData)).Msg("train")
+	line = line.Str("lr", fmt.Sprintf("%.3g", i.learningRate)).Str("grad_norm", fmt.Sprintf("%.3g", i.gradNorm)).Int64("tokens/s", int64(rate))
+	if !torch.Composed() { // else it is the GPU that waits, which nobody measures
+		line = line.Str("wait_comm", percent(waitComm))
+		entry["communication_wait_share"] = waitComm
+		o.compareRanks(i.steps, sums[waits+2:], entry)
+	}
+	line.Str("wait_data", percent(waitData)).Msg("train")
 	maps.Copy(entry, map[string]any{"step": step, "epoch": o.plan.epochs(step), "loss": loss, "learning_rate": i.learningRate,
 		"grad_norm": i.gradNorm, "tokens_per_second": rate, "seconds_per_step": seconds / float64(i.steps), "skipped_steps": i.skipped,
-		"communication_wait_share": waitComm, "data_wait_share": waitData, "num_input_tokens_seen": o.tokens})
-	o.compareRanks(i.steps, sums[waits+2:], entry)
+		"data_wait_share": waitData, "num_input_tokens_seen": o.tokens})
 	return o.record(entry)
 }
 
@@ -241,6 +260,9 @@ func (o *output) save(step int64) error {
 	}
 	o.r.job.Beat(PhaseCheckpoint, step, o.saved())
 	o.r.job.Activity.set(saveCheckpoint)
+	if err := o.settle(true); err != nil {
+		return err
+	}
 	return markWrite(o.saver.start(step, o.tokens, slices.Clone(o.history)))
 }
 
@@ -282,6 +304,11 @@ func (o *output) finish(step int64) error {
 
 // close waits for the save under way.
 func (o *output) close() error {
+	for _, s := range o.steps { // of a run that has failed
+		if s.late != nil {
+			s.late.numbers.Drop()
+		}
+	}
 	err := o.samples.close()
 	if o.saver == nil {
 		return err

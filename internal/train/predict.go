@@ -52,6 +52,9 @@ func Evaluate(job *Job, watcher Watcher) (Evaluation, error) {
 	defer runtime.UnlockOSThread()
 	r := &rank{job: job, groups: localGroups()}
 	defer r.close()
+	if err := job.settle(); err != nil {
+		return nil, err
+	}
 	if err := r.setUp(beginning{lanes: 1}); err != nil {
 		return nil, err
 	}
@@ -97,10 +100,14 @@ func (e *predictor) run(order *shard.EvalOrder, microBatch int64, part int, indi
 	if err := e.r.job.appendEvaluation(&e.batch, part, e.samples, order, indices, &e.sample); err != nil {
 		return err
 	}
-	sums, err := e.r.evaluateBatch(&e.batch, part)
+	evaluated, err := e.r.evaluateBatch(&e.batch, part)
+	if err == nil {
+		err = evaluated.settle()
+	}
 	if err != nil {
 		return err
 	}
+	sums := evaluated.sums
 	if e.r.decodes(order, microBatch) {
 		if sums[0].decoded, err = e.r.decode(&e.batch, e.written(indices)); err != nil {
 			return err

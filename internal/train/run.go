@@ -19,6 +19,9 @@ func Run(ctx context.Context, job *Job) (Result, error) {
 	r := &rank{job: job}
 	defer r.close()
 	var err error
+	if err = job.settle(); err != nil {
+		return Result{}, err
+	}
 	if r.groups, err = formGroups(job); err != nil {
 		return Result{}, err
 	}
@@ -78,28 +81,15 @@ func (r *rank) loop(ctx context.Context, p *plan, out *output, start beginning) 
 	}()
 	r.job.Beat(PhaseTrain, start.step, out.saved())
 	for step := start.step; step < p.total; {
-		began := time.Now()
-		r.job.Activity.set(awaitFeed)
-		in, waited, err := feed.next(ctx)
+		stop, err := r.advance(ctx, p, out, feed, step)
 		if err != nil {
 			return Result{}, err
 		}
-		if in.stop {
+		if stop {
 			r.job.Log.Info().Int64("step", step).Msg("asked to stop: saving")
 			return Result{Step: step, Stopped: true}, out.save(step)
 		}
-		lr := p.learningRate(step)
-		outcome, err := r.step(in, lr)
-		if err != nil {
-			return Result{}, err
-		}
 		step++
-		r.job.Beat(PhaseTrain, step, out.saved())
-		out.count(outcome, in, waited, time.Since(began), lr)
-		if err := out.samples.write(step, in.samples, outcome.skipped); err != nil {
-			return Result{}, err
-		}
-		feed.release(in)
 		if p.due(step, p.loggingSteps) {
 			if err := out.logStep(step); err != nil {
 				return Result{}, err
@@ -129,6 +119,25 @@ func (r *rank) loop(ctx context.Context, p *plan, out *output, start beginning) 
 	return Result{Step: done}, out.finish(done)
 }
 
+// advance runs the step after step steps; or tells that somebody was asked to stop. Nothing in it waits for a GPU.
+func (r *rank) advance(ctx context.Context, p *plan, out *output, feed *feed, step int64) (stop bool, err error) {
+	began := time.Now()
+	r.job.Activity.set(awaitFeed)
+	in, waited, err := feed.next(ctx)
+	if err != nil || in.stop {
+		return err == nil, err
+	}
+	lr := p.learningRate(step)
+	outcome, err := r.step(in, lr)
+	if err != nil {
+		return false, err
+	}
+	r.job.Beat(PhaseTrain, step+1, out.saved())
+	out.count(outcome, in, waited, time.Since(began), lr)
+	feed.release(in)
+	return false, out.settle(false)
+}
+
 // stopEarly ends the run after step steps, with a checkpoint from which a second start sees that it has ended.
 func (r *rank) stopEarly(ctx context.Context, p *plan, out *output, feed *feed, step int64) error {
 	r.job.Log.Info().Int64("step", step).Str("metric", r.best.key).Int("evaluations", r.best.behind).Msg("early stopping: the metric does not get better")
@@ -144,6 +153,9 @@ func (r *rank) stopEarly(ctx context.Context, p *plan, out *output, feed *feed, 
 }
 
 func (r *rank) evaluateAndReport(step int64, out *output) error {
+	if err := out.settle(true); err != nil {
+		return err
+	}
 	began := time.Now()
 	results, err := r.evaluate(step, out.saved())
 	if err != nil {

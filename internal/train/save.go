@@ -21,11 +21,11 @@ const (
 
 // saver writes checkpoints; only rank 0 has one. The loop copies parameters and moments, and goes on while they are written.
 type saver struct {
-	r                          *rank
-	plan                       *plan
-	writer                     *checkpoint.Writer
-	done                       atomic.Int64 // step of the last complete checkpoint
-	values, expAvgs, expAvgSqs [][]float32
+	r      *rank
+	plan   *plan
+	writer *checkpoint.Writer
+	done   atomic.Int64 // step of the last complete checkpoint
+	states []ddp.State  // the copy that is written
 }
 
 func newSaver(ctx context.Context, r *rank, p *plan, done int64) *saver {
@@ -60,21 +60,13 @@ func (s *saver) start(step, tokens int64, history []map[string]any) error {
 	if s.done.Load() == step && step > 0 {
 		return nil
 	}
+	s.states = s.r.params.Copy(s.states)
 	var optimizer []hf.Tensor
 	var model []hf.Tensor
-	for i, state := range s.r.params.States() {
-		if len(s.values) == i {
-			n := len(state.Value)
-			s.values = append(s.values, make([]float32, n))
-			m := len(state.ExpAvg)
-			s.expAvgs, s.expAvgSqs = append(s.expAvgs, make([]float32, m)), append(s.expAvgSqs, make([]float32, m))
-		}
-		copy(s.values[i], state.Value)
-		copy(s.expAvgs[i], state.ExpAvg)
-		copy(s.expAvgSqs[i], state.ExpAvgSq)
-		model = append(model, tensorOf(state.Param, "", s.values[i]))
+	for _, state := range s.states {
+		model = append(model, tensorOf(state.Param, "", state.Value))
 		if !state.Frozen {
-			optimizer = append(optimizer, tensorOf(state.Param, expAvgSuffix, s.expAvgs[i]), tensorOf(state.Param, expAvgSqSuffix, s.expAvgSqs[i]))
+			optimizer = append(optimizer, tensorOf(state.Param, expAvgSuffix, state.ExpAvg), tensorOf(state.Param, expAvgSqSuffix, state.ExpAvgSq))
 		}
 	}
 	state, err := s.state(step)
@@ -121,8 +113,14 @@ func (s *saver) saveModel(ctx context.Context) error {
 	if err := s.writer.Wait(); err != nil {
 		return err
 	}
+	var states []ddp.State
+	if s.r.params.OnDevice() {
+		states = s.r.params.Copy(nil)
+	} else {
+		states = s.r.params.States()
+	}
 	var model []hf.Tensor
-	for _, state := range s.r.params.States() {
+	for _, state := range states {
 		model = append(model, tensorOf(state.Param, "", state.Value))
 	}
 	if err := s.r.job.mayWrite(); err != nil {

@@ -42,23 +42,28 @@ func TestNCCLTrainsAsGlooDoes(t *testing.T) {
 				want = got
 				continue
 			}
-			worst, compared := 0.0, 0
-			for _, a := range want {
-				for _, b := range got {
-					if a.Step == b.Step && a.Loss != nil && b.Loss != nil {
-						worst, compared = max(worst, math.Abs(*a.Loss / *b.Loss - 1)), compared+1
-					}
-					if a.Step == b.Step && a.EvalLoss != nil && b.EvalLoss != nil {
-						worst, compared = max(worst, math.Abs(*a.EvalLoss / *b.EvalLoss - 1)), compared+1
-					}
-				}
-			}
+			worst, compared := largestDifference(want, got)
 			t.Logf("%d ranks: %d losses compared, the largest relative difference is %.2g", ranks, compared, worst)
 			if compared < 14 || !(worst <= 1e-6) {
 				t.Errorf("%d ranks: of %d losses one differs by %.2g, more than 1e-6", ranks, compared, worst)
 			}
 		}
 	}
+}
+
+// largestDifference compares the losses of two runs, of steps and evaluations: the largest relative difference, and their number.
+func largestDifference(want, got []record) (worst float64, compared int) {
+	for _, a := range want {
+		for _, b := range got {
+			if a.Step == b.Step && a.Loss != nil && b.Loss != nil {
+				worst, compared = max(worst, math.Abs(*a.Loss / *b.Loss - 1)), compared+1
+			}
+			if a.Step == b.Step && a.EvalLoss != nil && b.EvalLoss != nil {
+				worst, compared = max(worst, math.Abs(*a.EvalLoss / *b.EvalLoss - 1)), compared+1
+			}
+		}
+	}
+	return worst, compared
 }
 
 // Gradients in 16 bits change a run a little, and every rank in the same way: 2 and 4 ranks end near the uncompressed run, and not on it.

@@ -57,7 +57,7 @@ func (w *workspace) read(name string) string {
 func (w *workspace) config(name string, changes settings) {
 	w.t.Helper()
 	all := settings{"model": "model", "data": "text.txt", "text_unit": "line", "sample_unit": "document", "output_dir": "out",
-		"per_device_train_batch_size": 2, "global_batch_size": 8, "max_steps": 20, "learning_rate": 1e-3, "warmup_steps": 2,
+		"device": "cpu", "per_device_train_batch_size": 2, "global_batch_size": 8, "max_steps": 20, "learning_rate": 1e-3, "warmup_steps": 2,
 		"weight_decay": 0.01, "logging_steps": 1, "save_steps": 1000, "threads_per_rank": 1, "ddp_timeout": 60}
 	maps.Copy(all, changes)
 	maps.DeleteFunc(all, func(_ string, value any) bool { return value == nil })
