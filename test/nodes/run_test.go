@@ -166,15 +166,19 @@ func (r *training) eventually(what string, condition func() bool) {
 	eventually(r.t, what, r.log, condition)
 }
 
-// codes waits for the end of agents and fails the test where one did not exit with one of the codes.
+// codes waits for the end of agents, as long as the run gets on, and fails the test where one did not exit with one of the codes.
 func (r *training) codes(agents []*agent, want ...int) {
 	r.t.Helper()
-	limit := time.After(patience)
+	step, limit := r.step(), time.Now().Add(patience)
 	for _, a := range agents {
-		select {
-		case <-a.done:
-		case <-limit:
-			r.t.Fatalf("the agent of node rank %d on %s does not end\n%s", a.rank, a.host.name, r.log())
+		for !a.ended() {
+			time.Sleep(100 * time.Millisecond)
+			if now := r.step(); now != step {
+				step, limit = now, time.Now().Add(patience)
+			}
+			if time.Now().After(limit) {
+				r.t.Fatalf("the agent of node rank %d on %s does not end\n%s", a.rank, a.host.name, r.log())
+			}
 		}
 		if code := a.wait(); !slices.Contains(want, code) {
 			r.t.Errorf("node rank %d on %s: exit code %d, want %d", a.rank, a.host.name, code, want)
