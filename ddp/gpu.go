@@ -11,16 +11,29 @@ type GPU struct {
 	Index        int // among those that CUDA_VISIBLE_DEVICES leaves
 	Major, Minor int // compute capability
 	PCI          string
+
+	Multiprocessors int
+	MemoryMiB       int64 // in all
 }
 
-// DescribeGPU describes one of the GPUs.
+// DescribeGPU describes one of the GPUs, but for its memory.
 func DescribeGPU(index int) (GPU, error) {
 	runtime, err := cuda.Open()
 	if err != nil {
 		return GPU{}, err
 	}
 	p, err := runtime.Properties(index)
-	return GPU{index, p.Major, p.Minor, p.PCI}, err
+	return GPU{Index: index, Major: p.Major, Minor: p.Minor, PCI: p.PCI, Multiprocessors: p.Multiprocessors}, err
+}
+
+// CurrentGPUMemoryMiB is the memory, in all, of the calling OS thread's current device.
+func CurrentGPUMemoryMiB() (int64, error) {
+	runtime, err := cuda.Open()
+	if err != nil {
+		return 0, err
+	}
+	_, total, err := runtime.Memory()
+	return total >> 20, err
 }
 
 // Capability is the compute capability as NVIDIA writes it.

@@ -3,6 +3,7 @@ package train
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/rs/zerolog"
 
@@ -156,9 +157,42 @@ func (job *Job) settle() (err error) {
 	if err := torch.UseCUDA(p.gpu.Index); err != nil {
 		return fmt.Errorf("%v: %w", p.gpu, err)
 	}
+	if p.gpu.MemoryMiB, err = ddp.CurrentGPUMemoryMiB(); err != nil {
+		return fmt.Errorf("%v: %w", p.gpu, err)
+	}
 	if err := torch.SetPrecision(c.TF32, c.FullDeterminism); err != nil {
 		return err
 	}
 	job.Log.Info().Msgf("device: %v, since %s", p.gpu, p.why)
+	return nil
+}
+
+// compareGPUs says on rank 0 where ranks have GPUs of different kinds. Every rank calls it.
+func (job *Job) compareGPUs(host ddp.Group) error {
+	g := job.place.gpu
+	rows, err := ddp.GatherFloat64s(host, []float64{float64(g.Major), float64(g.Minor), float64(g.Multiprocessors), float64(g.MemoryMiB)})
+	if err != nil || job.Rank != 0 {
+		return mark(ErrPeer, err)
+	}
+	ranks := map[string][]int{}
+	var kinds []string
+	for rank, x := range rows {
+		kind := fmt.Sprintf("compute capability %.0f.%.0f, %.0f multiprocessors and %.0f GiB", x[0], x[1], x[2], x[3]/1024)
+		if ranks[kind] = append(ranks[kind], rank); len(ranks[kind]) == 1 {
+			kinds = append(kinds, kind)
+		}
+	}
+	if len(kinds) == 1 {
+		return nil
+	}
+	var all []string
+	for _, kind := range kinds {
+		text := job.rankName(ranks[kind][0])
+		if n := len(ranks[kind]) - 1; n > 0 {
+			text += fmt.Sprintf(" and %d more", n)
+		}
+		all = append(all, text+": "+kind)
+	}
+	job.Log.Warn().Msgf("the ranks have different GPUs, and the slowest sets the pace: %s", strings.Join(all, "; "))
 	return nil
 }

@@ -1,9 +1,13 @@
 package train
 
 import (
+	"bytes"
 	"os"
 	"strings"
+	"sync"
 	"testing"
+
+	"github.com/rs/zerolog"
 
 	"github.com/ddprun/ddprun/ddp"
 	"github.com/ddprun/ddprun/internal/torch"
@@ -96,6 +100,35 @@ func TestRanksOfTwoKindsAreRefused(t *testing.T) {
 		wantKind(t, err, ErrInput)
 		if !strings.Contains(err.Error(), "1 of 3 ranks are on GPUs and the others on CPUs: rank") || !strings.Contains(err.Error(), "since") {
 			t.Error(err)
+		}
+	}
+}
+
+// Different GPUs are named with their ranks, once; the same ones are not.
+func TestDifferentGPUsAreNamed(t *testing.T) {
+	for _, alike := range []bool{true, false} {
+		var log bytes.Buffer
+		group := ddp.NewLocal(3, nil)
+		var all sync.WaitGroup
+		for rank := range 3 {
+			gpu := ddp.GPU{Index: rank, Major: 9, Multiprocessors: 132, MemoryMiB: 81559}
+			if rank == 1 && !alike {
+				gpu.Major, gpu.MemoryMiB = 8, 40536
+			}
+			job := &Job{Rank: rank, World: 3, Log: zerolog.Nop(), Nodes: []Node{{Name: "a", FirstRank: 0, Ranks: 1}, {Name: "b", FirstRank: 1, Ranks: 2}}, place: place{gpu: &gpu}}
+			if rank == 0 {
+				job.Log = zerolog.New(&log)
+			}
+			all.Go(func() {
+				if err := job.compareGPUs(group[rank]); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		const want = "rank 0 (a) and 1 more: compute capability 9.0, 132 multiprocessors and 80 GiB; rank 1 (b): compute capability 8.0, 132 multiprocessors and 40 GiB"
+		if said := log.String(); alike != (said == "") || !alike && strings.Count(said, want) != 1 {
+			t.Errorf("alike is %v: %q", alike, said)
 		}
 	}
 }

@@ -38,6 +38,11 @@ func formGroups(job *Job) (g groups, err error) {
 	if err := sameKind(job, g.host); err != nil {
 		return g, err
 	}
+	if job.place.onGPU() {
+		if err := job.compareGPUs(g.host); err != nil {
+			return g, err
+		}
+	}
 	if job.place.onGPU() || job.Config.Backend == "nccl" {
 		if g.sums, err = gloo("sums"); err != nil {
 			return g, err
