@@ -167,6 +167,14 @@ func (job *Job) settle() (err error) {
 	return nil
 }
 
+// fullGPU adds the way out to the error of a GPU whose memory is full, which a restart would come to again.
+func fullGPU(err error) error {
+	if !strings.Contains(err.Error(), "CUDA out of memory") {
+		return err
+	}
+	return mark(ErrPermanent, fmt.Errorf("%w; less memory is taken with a smaller per_device_train_batch_size (the global batch stays, where global_batch_size is set), with bf16: true or with gradient_checkpointing: true", err))
+}
+
 // compareGPUs says on rank 0 where ranks have GPUs of different kinds. Every rank calls it.
 func (job *Job) compareGPUs(host ddp.Group) error {
 	g := job.place.gpu

@@ -132,3 +132,13 @@ func TestDifferentGPUsAreNamed(t *testing.T) {
 		}
 	}
 }
+
+// A GPU whose memory is full is no failure that a restart mends, and the way out is said; other errors stay as they are.
+func TestFullGPU(t *testing.T) {
+	full := &torch.Error{Op: "linear", Message: "CUDA out of memory. Tried to allocate 2.00 GiB."}
+	err := fullGPU(full)
+	wantKind(t, err, ErrPermanent, "Tried to allocate 2.00 GiB.", "per_device_train_batch_size", "gradient_checkpointing: true")
+	if other := error(&torch.Error{Op: "linear", Message: "shapes"}); fullGPU(other) != other {
+		t.Errorf("%v", fullGPU(other))
+	}
+}

@@ -135,7 +135,7 @@ func (r *rank) gradients(in *stepInput, out *stepOutcome, note func(s *torch.Sco
 			return nil
 		})
 		if err != nil {
-			return err
+			return fullGPU(err)
 		}
 		r.job.Activity.Tick()
 	}
