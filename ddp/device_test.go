@@ -256,7 +256,7 @@ func newLearner(t *testing.T, c deviceCase) *learner {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	if _, err := model.Load(l.model, l.params.Tensors(), w, 1); err != nil {
+	if _, err := model.Load(t.Context(), l.model, l.params.Tensors(), w, 1); err != nil {
 		t.Fatal(err)
 	}
 	l.opt = NewOptimizer(l.params, AdamWConfig{Beta1: 0.9, Beta2: 0.98, Eps: 1e-4, WeightDecay: 0.1}, nil, 0)

@@ -78,9 +78,11 @@ func check(ctx context.Context, c *config.Config, o checkOptions, stderr io.Writ
 	if err := train.CheckMetric(c, t.objectives); err != nil {
 		return sums, err
 	}
-	lanes, err := train.CheckStart(c, o.runID, o.least, o.most, func() (string, error) { return t.trainingDigest(c) })
+	ctx, release := untilSignal(ctx)
+	defer release()
+	lanes, err := train.CheckStart(ctx, c, o.runID, o.least, o.most, func() (string, error) { return t.trainingDigest(c) })
 	if err != nil {
-		return sums, err
+		return sums, stopped(ctx, err)
 	}
 	dir := shardsDir(c)
 	if o.dry {
@@ -90,8 +92,6 @@ func check(ctx context.Context, c *config.Config, o checkOptions, stderr io.Writ
 		defer os.RemoveAll(dir)
 	}
 	parents := missingParents(dir)
-	ctx, release := untilSignal(ctx)
-	defer release()
 	data, err := t.openCorpora(ctx, c, dir, stderr, newLogger(stderr, c, 0))
 	err = stopped(ctx, err)
 	defer data.close()

@@ -45,7 +45,9 @@ func runRank(ctx context.Context, line *pipe.Worker, stderr io.Writer) error {
 	defer cancel(nil)
 	go endEarly(ctx, line, cancel)
 	if start.Debug {
-		awaitDebugger(ctx, &r.activity, start.Rank, stderr)
+		waiting, release := untilAsked(ctx, line)
+		awaitDebugger(waiting, &r.activity, start.Rank, stderr)
+		release()
 	} else { // a debugger stops it for longer than a lease
 		go endWithLease(ctx, line, stderr)
 	}
@@ -106,7 +108,12 @@ func (r *rankProcess) train(ctx context.Context, stderr io.Writer) (train.Result
 	}
 	t.activity = &r.activity
 	r.beat(train.Phase(pipe.PhasePrepare), 0, 0)
-	data, err := t.openCorpora(ctx, c, shardsDir(c), stderr, log)
+	opening, release := untilAsked(ctx, r.line)
+	defer release()
+	data, err := t.openCorpora(opening, c, shardsDir(c), stderr, log)
+	if err != nil && errors.Is(context.Cause(opening), errAsked) {
+		err = nil // it goes on without samples, since the ranks agree on stopping
+	}
 	defer t.tok.Close()
 	if !t.encodesAgain {
 		t.tok.Close() // training needs its memory, not its words

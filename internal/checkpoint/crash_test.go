@@ -63,7 +63,7 @@ func childMain() error {
 		return err
 	}
 	first := int64(1)
-	newest, broken, err := Latest(out)
+	newest, broken, err := Latest(context.Background(), out)
 	if err != nil || len(broken) > 0 {
 		return fmt.Errorf("at start: %v, %v", broken, err)
 	}
@@ -141,7 +141,7 @@ func TestKilledWhileSaving(t *testing.T) {
 		if _, err := Clean(out, uint64(attempt)); err != nil {
 			t.Fatal(err)
 		}
-		newest, broken, err := Latest(out)
+		newest, broken, err := Latest(context.Background(), out)
 		if err != nil || newest == nil || len(broken) > 0 {
 			t.Fatalf("attempt %d: newest %v, broken %v, error %v", attempt, newest, broken, err)
 		}
@@ -202,13 +202,13 @@ func TestStoppedBeforeTheRename(t *testing.T) {
 	if now := tree(t, filepath.Join(out, "checkpoint-3")); !maps.Equal(left, now) {
 		t.Errorf("checkpoint-3 has changed: %q", now)
 	}
-	newest, broken, err := Latest(out)
+	newest, broken, err := Latest(context.Background(), out)
 	if err != nil || len(broken) > 0 || newest == nil || newest.State.Generation != 2 {
 		t.Errorf("newest %v, broken %v, error %v", newest, broken, err)
 	}
 	// Its checkpoint came, too late: it is there, does not count, and goes when the next one is pruned.
 	wantNames(t, out, privateDir, "checkpoint-1", "checkpoint-3", "config.json", "model.safetensors", "tokenizer_config.json", "vocab.txt")
-	d, err := Decide(out, ResumeAuto, false)
+	d, err := Decide(context.Background(), out, ResumeAuto, false)
 	if err != nil || d.Resume == nil || d.Resume.State.Step != 3 || len(d.Left) != 1 || filepath.Base(d.Left[0]) != "checkpoint-1" {
 		t.Errorf("%+v, %v", d, err)
 	}
@@ -232,7 +232,7 @@ func TestKilledWhileReplacing(t *testing.T) {
 	if _, err := Clean(out, 4); err != nil {
 		t.Fatal(err)
 	}
-	newest, _, err := Latest(out)
+	newest, _, err := Latest(context.Background(), out)
 	if err != nil || newest == nil || newest.State.Step != 20 {
 		t.Errorf("newest %v, error %v", newest, err)
 	}
@@ -244,7 +244,7 @@ func checkIntact(t *testing.T, out string, failure error, want error, file strin
 	if failure == nil || want != nil && !errors.Is(failure, want) || !strings.Contains(failure.Error(), file) {
 		t.Errorf("error %v, want %v that names %s", failure, want, file)
 	}
-	newest, broken, err := Latest(out)
+	newest, broken, err := Latest(context.Background(), out)
 	if err != nil || len(broken) > 0 || newest == nil || newest.State.Step != 10 {
 		t.Errorf("newest %v, broken %v, error %v", newest, broken, err)
 	}

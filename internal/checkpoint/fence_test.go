@@ -93,7 +93,7 @@ func (s *schedule) begin() *process {
 
 // run is what rank 0 does with files, from the start of a generation to its end.
 func (p *process) run() error {
-	d, refused, err := Settle(p.dir, p.g, ResumeAuto, false, Run{})
+	d, refused, err := Settle(context.Background(), p.dir, p.g, ResumeAuto, false, Run{})
 	if err = errors.Join(refused, err); err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func (s *schedule) check() {
 			fail("generation %d: %v", p.g, p.err)
 		}
 	}
-	c, broken, err := Latest(s.dir)
+	c, broken, err := Latest(context.Background(), s.dir)
 	if err != nil || len(broken) > 0 || c == nil || c.State.Step != s.last || c.State.Generation != last.from {
 		fail("the newest checkpoint is %+v, broken %v, error %v", c, broken, err)
 	}
@@ -204,7 +204,7 @@ func (s *schedule) check() {
 		fail("manifest %v, error %v", files, err)
 	}
 	for name, want := range files {
-		if got, err := describe(filepath.Join(s.dir, name)); err != nil || got != want {
+		if got, err := describe(context.Background(), filepath.Join(s.dir, name)); err != nil || got != want {
 			fail("%s is not what the manifest says (%v)", name, err)
 		}
 	}

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -48,7 +49,7 @@ func seal(dir string) (map[string]File, error) {
 		if err != nil {
 			return err
 		}
-		if files[filepath.ToSlash(name)], err = describe(path); err != nil {
+		if files[filepath.ToSlash(name)], err = describe(context.Background(), path); err != nil {
 			return err
 		}
 		return generation.Sync(path)
@@ -57,7 +58,7 @@ func seal(dir string) (map[string]File, error) {
 }
 
 // describe reads a regular file for its size and checksum.
-func describe(path string) (File, error) {
+func describe(ctx context.Context, path string) (File, error) {
 	if err := checkRegular(path); err != nil {
 		return File{}, err
 	}
@@ -67,11 +68,24 @@ func describe(path string) (File, error) {
 	}
 	defer f.Close()
 	hash := sha256.New()
-	size, err := io.Copy(hash, f)
+	size, err := io.Copy(hash, reading{ctx, f})
 	if err != nil {
 		return File{}, err
 	}
 	return File{Size: size, SHA256: hex.EncodeToString(hash.Sum(nil))}, nil
+}
+
+// reading is a file whose reading the end of ctx ends.
+type reading struct {
+	ctx  context.Context
+	file *os.File
+}
+
+func (r reading) Read(p []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.file.Read(p)
 }
 
 // readFile reads a regular file of at most limit bytes.

@@ -67,7 +67,7 @@ func TestManifestThatLies(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(out, privateDir, manifestFile), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Decide(out, ResumeAuto, true); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Decide(context.Background(), out, ResumeAuto, true); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: error %v", text, err)
 		}
 		if err := Clear(out, 1); err == nil {

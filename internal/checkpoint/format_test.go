@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -39,7 +40,7 @@ func TestFormatStays(t *testing.T) {
 		t.Errorf("%s is new", name)
 	}
 	for version := 1; version <= FormatVersion; version++ {
-		c, err := Load(filepath.Join("testdata", fmt.Sprint("v", version)))
+		c, err := Load(context.Background(), filepath.Join("testdata", fmt.Sprint("v", version)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,16 +38,18 @@ func (c *Checkpoint) Optimizer() (*hf.Weights, error) {
 }
 
 // Load reads a checkpoint and verifies every file of it, which takes as long as reading them. The error names the file
-// that is missing, damaged or of a format that this program does not know.
-func Load(path string) (*Checkpoint, error) {
+// that is missing, damaged or of a format that this program does not know. The end of ctx ends it, with its cause.
+func Load(ctx context.Context, path string) (*Checkpoint, error) {
 	state, err := readState(path)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(state.Files)) {
 		file := filepath.Join(path, filepath.FromSlash(name))
-		got, err := describe(file)
-		if err != nil {
+		got, err := describe(ctx, file)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		} else if err != nil {
 			return nil, fmt.Errorf("checkpoint %s: %w", path, err)
 		}
 		want := state.Files[name]
@@ -167,13 +170,16 @@ func onlyCounting(checkpoints []listed) []listed {
 
 // Latest loads the newest checkpoint of an output directory that counts and verifies; nil where there is none. broken says of each
 // newer one what is wrong with it.
-func Latest(outputDir string) (newest *Checkpoint, broken []error, err error) {
+func Latest(ctx context.Context, outputDir string) (newest *Checkpoint, broken []error, err error) {
 	for range maxLooks {
 		checkpoints, err := list(outputDir)
 		if err != nil {
 			return nil, nil, err
 		}
-		newest, broken, gone := latestOf(onlyCounting(checkpoints))
+		newest, broken, gone := latestOf(ctx, onlyCounting(checkpoints))
+		if ctx.Err() != nil {
+			return nil, nil, context.Cause(ctx)
+		}
 		if newest != nil || !gone {
 			return newest, broken, nil
 		}
@@ -185,9 +191,9 @@ func Latest(outputDir string) (newest *Checkpoint, broken []error, err error) {
 const maxLooks = 100
 
 // latestOf is Latest of a list. gone tells that one of them was deleted meanwhile.
-func latestOf(checkpoints []listed) (newest *Checkpoint, broken []error, gone bool) {
+func latestOf(ctx context.Context, checkpoints []listed) (newest *Checkpoint, broken []error, gone bool) {
 	for _, c := range slices.Backward(checkpoints) {
-		newest, err := Load(c.path)
+		newest, err := Load(ctx, c.path)
 		if err == nil {
 			return newest, broken, false
 		}

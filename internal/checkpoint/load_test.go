@@ -1,7 +1,9 @@
 package checkpoint
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -47,10 +49,10 @@ func TestDamageIsNoticed(t *testing.T) {
 		}
 		for kind, do := range damage {
 			do(t, path, append([]byte(nil), data...))
-			if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), name) {
+			if _, err := Load(context.Background(), dir); err == nil || !strings.Contains(err.Error(), name) {
 				t.Errorf("%s of %s: error %v", kind, name, err)
 			}
-			newest, broken, err := Latest(out)
+			newest, broken, err := Latest(context.Background(), out)
 			if err != nil || newest != nil || len(broken) != 1 || !strings.Contains(broken[0].Error(), "checkpoint-10") {
 				t.Errorf("%s of %s: Latest gave %v, %v, %v", kind, name, newest, broken, err)
 			}
@@ -59,13 +61,34 @@ func TestDamageIsNoticed(t *testing.T) {
 			}
 		}
 	}
-	if _, err := Load(dir); err != nil {
+	if _, err := Load(context.Background(), dir); err != nil {
 		t.Fatalf("mended, but: %v", err)
 	}
 }
 
+// What ends the reading of a checkpoint is the error, and no checkpoint is called broken for it.
+func TestReadingEndsWithItsContext(t *testing.T) {
+	out := t.TempDir()
+	mustSave(t, out, 10)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	why := errors.New("enough")
+	cancel(why)
+	if _, err := Load(ctx, filepath.Join(out, "checkpoint-10")); err != why {
+		t.Errorf("Load: %v", err)
+	}
+	if newest, broken, err := Latest(ctx, out); newest != nil || broken != nil || err != why {
+		t.Errorf("Latest: %v, %v, %v", newest, broken, err)
+	}
+	if _, err := Decide(ctx, out, ResumeAuto, false); err != why {
+		t.Errorf("Decide: %v", err)
+	}
+	if _, refused, err := Settle(ctx, out, 3, ResumeAuto, false, Run{}); refused != nil || err != why {
+		t.Errorf("Settle: %v, %v", refused, err)
+	}
+}
+
 func TestLatest(t *testing.T) {
-	if newest, broken, err := Latest(filepath.Join(t.TempDir(), "missing")); newest != nil || broken != nil || err != nil {
+	if newest, broken, err := Latest(context.Background(), filepath.Join(t.TempDir(), "missing")); newest != nil || broken != nil || err != nil {
 		t.Errorf("%v %v %v", newest, broken, err)
 	}
 	out := t.TempDir()
@@ -79,7 +102,7 @@ func TestLatest(t *testing.T) {
 		t.Fatal(err)
 	}
 	flip(t, filepath.Join(out, "checkpoint-1000", optimizerFile), 400)
-	newest, broken, err := Latest(out)
+	newest, broken, err := Latest(context.Background(), out)
 	if err != nil || newest == nil || newest.State.Step != 100 {
 		t.Fatalf("newest %+v, error %v", newest, err)
 	}
@@ -135,7 +158,7 @@ func TestLyingStates(t *testing.T) {
 			mustSave(t, out, 10)
 			dir := filepath.Join(out, "checkpoint-10")
 			reseal(t, dir, c.change)
-			_, err := Load(dir)
+			_, err := Load(context.Background(), dir)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("error %v, want one with %q", err, c.want)
 			}
@@ -144,7 +167,7 @@ func TestLyingStates(t *testing.T) {
 }
 
 func TestLoadOfAnotherProgramsDirectory(t *testing.T) {
-	if _, err := Load(modelDir(t)); err == nil || !strings.Contains(err.Error(), "name it as model") {
+	if _, err := Load(context.Background(), modelDir(t)); err == nil || !strings.Contains(err.Error(), "name it as model") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,7 +29,7 @@ type Decision struct {
 	Left []string
 }
 
-// Decide says how a run may begin in outputDir, or why not. It changes nothing. The rule: an existing run is never
+// Decide says how a run may begin in outputDir, or why not; the end of ctx ends it, with its cause. It changes nothing. The rule: an existing run is never
 // overwritten without being told to.
 //
 //   - auto goes on from the newest checkpoint that verifies, whatever overwrite says: the same command resumes. Where there
@@ -38,7 +39,7 @@ type Decision struct {
 //     no part: internal/config refuses the two together.
 //
 // Logs, metrics, hidden files and lost+found are nothing to lose.
-func Decide(outputDir, mode string, overwrite bool) (Decision, error) {
+func Decide(ctx context.Context, outputDir, mode string, overwrite bool) (Decision, error) {
 	found, err := survey(outputDir)
 	if err != nil {
 		return Decision{}, err
@@ -48,9 +49,9 @@ func Decide(outputDir, mode string, overwrite bool) (Decision, error) {
 	case ResumeNone:
 		d, err = begin(outputDir, found, overwrite)
 	case ResumeAuto:
-		d, err = resumeLatest(outputDir, found, overwrite)
+		d, err = resumeLatest(ctx, outputDir, found, overwrite)
 	default:
-		d, err = resumeFrom(outputDir, mode, found)
+		d, err = resumeFrom(ctx, outputDir, mode, found)
 	}
 	if err != nil {
 		return Decision{}, err
@@ -66,8 +67,8 @@ func Decide(outputDir, mode string, overwrite bool) (Decision, error) {
 }
 
 // resumeLatest decides for resume_from_checkpoint: auto.
-func resumeLatest(outputDir string, found surveyed, overwrite bool) (Decision, error) {
-	newest, broken, err := Latest(outputDir)
+func resumeLatest(ctx context.Context, outputDir string, found surveyed, overwrite bool) (Decision, error) {
+	newest, broken, err := Latest(ctx, outputDir)
 	switch {
 	case err != nil:
 		return Decision{}, err
@@ -104,8 +105,8 @@ func begin(outputDir string, found surveyed, overwrite bool) (Decision, error) {
 }
 
 // resumeFrom decides for a checkpoint that was named.
-func resumeFrom(outputDir, path string, found surveyed) (Decision, error) {
-	c, err := Load(path)
+func resumeFrom(ctx context.Context, outputDir, path string, found surveyed) (Decision, error) {
+	c, err := Load(ctx, path)
 	if err != nil {
 		return Decision{}, fmt.Errorf("resume_from_checkpoint: %w", err)
 	}
@@ -133,7 +134,7 @@ func Clear(outputDir string, generation uint64) error {
 	}
 	remove := []string{metricsFile}
 	for name, want := range found.manifest {
-		if got, err := describe(filepath.Join(outputDir, filepath.FromSlash(name))); err == nil && got == want {
+		if got, err := describe(context.Background(), filepath.Join(outputDir, filepath.FromSlash(name))); err == nil && got == want {
 			remove = append(remove, name)
 		}
 	}

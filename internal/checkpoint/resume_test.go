@@ -107,7 +107,7 @@ func TestDecide(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			d, err := Decide(out, mode, c.overwrite)
+			d, err := Decide(context.Background(), out, mode, c.overwrite)
 			if c.refused != nil {
 				for _, want := range c.refused {
 					if err == nil || !strings.Contains(err.Error(), want) {
@@ -136,7 +136,7 @@ func TestDecide(t *testing.T) {
 func TestDecideOnAFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out")
 	put(t, path)
-	if _, err := Decide(path, ResumeAuto, true); err == nil || !strings.Contains(err.Error(), path) {
+	if _, err := Decide(context.Background(), path, ResumeAuto, true); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("error %v", err)
 	}
 }

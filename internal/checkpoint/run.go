@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -61,7 +62,7 @@ func Begin(outputDir string, g uint64, step int64, run Run) error {
 
 // Settle cleans the output directory for generation g and decides how it begins, as Decide says for [ResumeMode]; refused is Decide's error. A process of an earlier generation that is
 // stopped in the midst of writing, and goes on, may have a checkpoint of the run aside for a moment; so the directory must look the same before and after.
-func Settle(outputDir string, g uint64, mode string, overwrite bool, run Run) (d Decision, refused, err error) {
+func Settle(ctx context.Context, outputDir string, g uint64, mode string, overwrite bool, run Run) (d Decision, refused, err error) {
 	for range maxLooks {
 		if _, err := Clean(outputDir, g); err != nil {
 			return Decision{}, nil, err
@@ -75,7 +76,10 @@ func Settle(outputDir string, g uint64, mode string, overwrite bool, run Run) (d
 		if err != nil {
 			return Decision{}, nil, err
 		}
-		d, refused := Decide(outputDir, meant, overwrite)
+		d, refused := Decide(ctx, outputDir, meant, overwrite)
+		if ctx.Err() != nil {
+			return Decision{}, nil, context.Cause(ctx)
+		}
 		between("settle: decided")
 		restored, err := Clean(outputDir, g)
 		if err != nil {

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -43,7 +44,10 @@ func TestSuperseded(t *testing.T) {
 			}
 			return Replace(out, 3, path, metricsFile)
 		},
-		"Settle": func(out, _ string) error { _, _, err := Settle(out, 3, ResumeAuto, false, Run{}); return err },
+		"Settle": func(out, _ string) error {
+			_, _, err := Settle(context.Background(), out, 3, ResumeAuto, false, Run{})
+			return err
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, model := t.TempDir(), modelDir(t)
@@ -93,11 +97,11 @@ func TestNewest(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(10)
-	if d, err := Decide(out, ResumeAuto, false); err == nil {
+	if d, err := Decide(context.Background(), out, ResumeAuto, false); err == nil {
 		t.Errorf("%+v although checkpoint-40 is another program's", d)
 	}
 	os.Remove(filepath.Join(out, "checkpoint-40"))
-	d, err := Decide(out, ResumeAuto, false)
+	d, err := Decide(context.Background(), out, ResumeAuto, false)
 	if err != nil || d.Resume == nil || d.Resume.State.Step != 10 || len(d.Left) != 2 || len(d.Broken) > 0 {
 		t.Errorf("%+v (%v)", d, err)
 	}
@@ -116,7 +120,7 @@ func TestOneThatDoesNotCountIsReplaced(t *testing.T) {
 	if err := Save(t.Context(), SaveConfig{OutputDir: out}, s); err != nil {
 		t.Fatal(err)
 	}
-	newest, broken, err := Latest(out)
+	newest, broken, err := Latest(context.Background(), out)
 	if err != nil || len(broken) > 0 || newest.State.Generation != 4 {
 		t.Errorf("%+v, %v, %v", newest, broken, err)
 	}

@@ -23,7 +23,7 @@ func TestSaveAndLoad(t *testing.T) {
 	wantNames(t, filepath.Join(out, ".ddprun"))
 	wantNames(t, dir, "config.json", "ddprun_state.json", "model.safetensors", "optimizer.safetensors",
 		"tokenizer_config.json", "trainer_state.json", "vocab.txt")
-	c, err := Load(dir)
+	c, err := Load(context.Background(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestSaveReplacesTheSameStep(t *testing.T) {
 	s.State.Lanes = 99
 	// The earlier one is complete and in place until the moment the new one is.
 	config := SaveConfig{OutputDir: out, Confirm: func(context.Context) error {
-		c, err := Load(filepath.Join(out, "checkpoint-10"))
+		c, err := Load(context.Background(), filepath.Join(out, "checkpoint-10"))
 		if err == nil && c.State.Lanes != 4 {
 			t.Error("replaced before it was confirmed")
 		}
@@ -133,7 +133,7 @@ func TestSaveReplacesTheSameStep(t *testing.T) {
 	if err := Save(context.Background(), config, s); err != nil {
 		t.Fatal(err)
 	}
-	c, err := Load(filepath.Join(out, "checkpoint-10"))
+	c, err := Load(context.Background(), filepath.Join(out, "checkpoint-10"))
 	if err != nil || c.State.Lanes != 99 {
 		t.Errorf("not replaced: %v", err)
 	}
@@ -147,7 +147,7 @@ func TestSaveReplacesADamagedOne(t *testing.T) {
 	if err := Save(t.Context(), SaveConfig{OutputDir: out}, snapshot(t, modelDir(t), 10, 100)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(filepath.Join(out, "checkpoint-10")); err != nil {
+	if _, err := Load(context.Background(), filepath.Join(out, "checkpoint-10")); err != nil {
 		t.Error(err)
 	}
 }

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -37,7 +38,7 @@ func TestClean(t *testing.T) {
 	wantNames(t, private, "lock", "save-g1-checkpoint-1", "save-g4-checkpoint-40", "save-gx-checkpoint-1")
 	wantNames(t, out, privateDir, "checkpoint-10", "checkpoint-20", "checkpoint-30")
 	for _, name := range []string{"checkpoint-20", "checkpoint-30"} {
-		if _, err := Load(filepath.Join(out, name)); err != nil {
+		if _, err := Load(context.Background(), filepath.Join(out, name)); err != nil {
 			t.Error(err)
 		}
 	}

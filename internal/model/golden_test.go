@@ -1,6 +1,7 @@
 package model
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -113,7 +114,7 @@ func loadModel(t testing.TB, s *torch.Scope, dir string, heads Heads) (Model, Lo
 		t.Fatal(err)
 	}
 	defer w.Close()
-	report, err := Load(m, params, w, 1)
+	report, err := Load(context.Background(), m, params, w, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
@@ -27,12 +28,15 @@ type LoadReport struct {
 }
 
 // Load fills params, which correspond to m's Specs, from a checkpoint; nil: from nothing. What the checkpoint lacks is
-// drawn from seed and the parameter's name, so it is the same on every rank and in any order.
-func Load(m Model, params []torch.Tensor, w *hf.Weights, seed uint64) (LoadReport, error) {
+// drawn from seed and the parameter's name, so it is the same on every rank and in any order. The end of ctx ends it, with its cause.
+func Load(ctx context.Context, m Model, params []torch.Tensor, w *hf.Weights, seed uint64) (LoadReport, error) {
 	specs := m.Specs()
 	if w == nil {
 		var report LoadReport
 		for i, s := range specs {
+			if ctx.Err() != nil {
+				return LoadReport{}, context.Cause(ctx)
+			}
 			s.fill(params[i], seed)
 			report.NewlyInitialised = append(report.NewlyInitialised, s.Name)
 		}
@@ -43,6 +47,9 @@ func Load(m Model, params []torch.Tensor, w *hf.Weights, seed uint64) (LoadRepor
 		return LoadReport{}, err
 	}
 	for i, s := range specs {
+		if ctx.Err() != nil {
+			return LoadReport{}, context.Cause(ctx)
+		}
 		name, found := match.Found[s.Name]
 		if !found {
 			s.fill(params[i], seed)

@@ -18,6 +18,7 @@ type occupation struct {
 var (
 	meet            = &occupation{"forming the process groups", true}
 	awaitBeginning  = &occupation{"waiting for rank 0 to choose the start", true}
+	agreeOnStop     = &occupation{"agreeing on whether to stop", true}
 	prepareRank     = &occupation{"loading the model", false}
 	awaitFeed       = &occupation{"waiting for the step's samples", false}
 	forwardBackward = &occupation{"forward and backward", false}

@@ -1,6 +1,7 @@
 package train
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -27,17 +28,27 @@ func (b beginning) history() []map[string]any {
 	return b.checkpoint.Trainer.LogHistory
 }
 
+// evaluated tells whether the evaluation after the step of the beginning is among the records: it is not where a request to stop has cut it short.
+func (b beginning) evaluated() bool {
+	for _, entry := range b.history() {
+		if step, ok := entry["step"].(float64); ok && int64(step) == b.step && entry["eval_runtime"] != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // beginKey is where rank 0 tells the others which checkpoint they start from; empty: none.
 const beginKey = "train/begin"
 
 // begin decides where the run starts. Rank 0 decides and tidies the output directory; the others follow.
-func begin(job *Job) (beginning, error) {
+func begin(ctx context.Context, job *Job) (beginning, error) {
 	var ckpt *checkpoint.Checkpoint
 	var err error
 	if job.Rank == 0 {
-		ckpt, err = decide(job)
+		ckpt, err = decide(ctx, job)
 	} else {
-		ckpt, err = followRank0(job)
+		ckpt, err = followRank0(ctx, job)
 	}
 	if err != nil {
 		return beginning{}, err
@@ -75,12 +86,12 @@ func (job *Job) run() checkpoint.Run {
 }
 
 // decide chooses the start on rank 0 and tells the other ranks.
-func decide(job *Job) (*checkpoint.Checkpoint, error) {
+func decide(ctx context.Context, job *Job) (*checkpoint.Checkpoint, error) {
 	dir := job.Config.OutputDir
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, err
 	}
-	d, refused, err := checkpoint.Settle(dir, job.Generation, job.Config.ResumeFromCheckpoint, job.Config.OverwriteOutputDir, job.run())
+	d, refused, err := checkpoint.Settle(ctx, dir, job.Generation, job.Config.ResumeFromCheckpoint, job.Config.OverwriteOutputDir, job.run())
 	if err != nil {
 		return nil, markOvertaken(err)
 	}
@@ -129,15 +140,15 @@ func markWrite(err error) error {
 }
 
 // followRank0 waits for rank 0's choice.
-func followRank0(job *Job) (*checkpoint.Checkpoint, error) {
-	path, err := job.Store.Get(beginKey, time.Duration(job.Config.DDPTimeoutSeconds)*time.Second)
+func followRank0(ctx context.Context, job *Job) (*checkpoint.Checkpoint, error) {
+	path, err := await(ctx, job.Store, beginKey, time.Duration(job.Config.DDPTimeoutSeconds)*time.Second)
 	if err != nil {
 		return nil, mark(ErrPeer, fmt.Errorf("wait for rank 0 to choose the start: %w", err))
 	}
 	if len(path) == 0 {
 		return nil, nil
 	}
-	ckpt, err := checkpoint.Load(string(path))
+	ckpt, err := checkpoint.Load(ctx, string(path))
 	return ckpt, mark(ErrInput, err)
 }
 
@@ -162,8 +173,8 @@ func (job *Job) environment() checkpoint.Environment {
 	return checkpoint.Environment{Ranks: job.World, Threads: job.Threads, Device: job.place.name(), Libtorch: torch.Version()}
 }
 
-// loadCheckpoint fills parameters and moments and returns AdamW's count of steps.
-func (r *rank) loadCheckpoint(ckpt *checkpoint.Checkpoint) (steps int64, err error) {
+// loadCheckpoint fills parameters and moments and returns AdamW's count of steps. The end of ctx ends it, with its cause.
+func (r *rank) loadCheckpoint(ctx context.Context, ckpt *checkpoint.Checkpoint) (steps int64, err error) {
 	weights, err := ckpt.Model()
 	if err != nil {
 		return 0, err
@@ -175,6 +186,9 @@ func (r *rank) loadCheckpoint(ckpt *checkpoint.Checkpoint) (steps int64, err err
 	}
 	defer moments.Close()
 	fill := func(s ddp.State) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		value, ok1 := weights.Tensor(s.Name)
 		if ok1 && s.Frozen {
 			return value.AsFloat32(s.Value)

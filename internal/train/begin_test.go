@@ -2,6 +2,7 @@ package train
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -55,7 +56,7 @@ func beginAll(t *testing.T, base *Job, ranks int) ([]beginning, []error, string)
 		if r == 0 {
 			job.Log = zerolog.New(&said)
 		}
-		group.Go(func() { starts[r], errs[r] = begin(&job) })
+		group.Go(func() { starts[r], errs[r] = begin(context.Background(), &job) })
 	}
 	group.Wait()
 	return starts, errs, said.String()
@@ -107,6 +108,6 @@ func TestBeginWithoutRank0(t *testing.T) {
 	c := settings(t, goldenModel, "ddp_timeout=1")
 	job := newJob(t, c, 33)
 	job.Rank, job.World, job.Store = 1, 2, &mapStore{values: map[string][]byte{}}
-	_, err := begin(job)
+	_, err := begin(context.Background(), job)
 	wantKind(t, err, ErrPeer, "rank 0")
 }

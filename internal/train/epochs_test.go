@@ -80,7 +80,7 @@ func TestResumeByTokens(t *testing.T) {
 	whole := tokenJob(t, sets...)
 	run(t, whole)
 	end := read(t, filepath.Join(whole.Config.OutputDir, "model.safetensors"))
-	ckpt, err := checkpoint.Load(filepath.Join(whole.Config.OutputDir, "checkpoint-7"))
+	ckpt, err := checkpoint.Load(context.Background(), filepath.Join(whole.Config.OutputDir, "checkpoint-7"))
 	if err != nil || ckpt.State.PlanDigest == "" {
 		t.Fatalf("the checkpoint holds plan %q (%v)", ckpt.State.PlanDigest, err)
 	}

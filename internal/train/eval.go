@@ -39,7 +39,7 @@ func (e evalResult) loss() float64 {
 }
 
 // evaluate computes the held-out loss of every set. Masks and pairs are drawn from (eval_seed, sample) alone; each micro-batch's sums are gathered
-// and added in the corpus's order in float64, so the result does not depend on the number of ranks.
+// and added in the corpus's order in float64, so the result does not depend on the number of ranks. errAskedToStop: some rank was asked to stop, and there is none.
 func (r *rank) evaluate(step, saved int64) ([]evalResult, error) {
 	var results []evalResult
 	for _, set := range r.job.Eval {
@@ -138,7 +138,7 @@ func (e *evaluatedBatch) settle() error {
 	return err
 }
 
-// evaluateSet returns each micro-batch's sums, a term each, in order.
+// evaluateSet returns each micro-batch's sums, a term each, in order; or, on every rank, errAskedToStop where a request to stop has cut some rank's part short.
 func (r *rank) evaluateSet(set EvalSet, beat func()) ([]evalSums, error) {
 	order, err := shard.NewEvalOrder(set.Samples.Len(), r.job.Config.PerDeviceEvalBatchSize)
 	if err != nil {
@@ -158,7 +158,12 @@ func (r *rank) evaluateSet(set EvalSet, beat func()) ([]evalSums, error) {
 	var batch objectives.Batch
 	var sample shard.Sample
 	var indices []int64
+	asked := []float64{0}
 	for i := first; i < end; i++ {
+		if r.job.stopping() {
+			asked[0] = 1 // what is missing is not looked at
+			break
+		}
 		beat()
 		r.job.Activity.set(evaluateBatches)
 		indices = order.MicroBatch(i, indices)
@@ -190,12 +195,18 @@ func (r *rank) evaluateSet(set EvalSet, beat func()) ([]evalSums, error) {
 		}
 	}
 	r.job.Activity.set(gatherEval)
-	rows, err := ddp.GatherFloat64s(r.sums, mine[:cap(mine)])
+	rows, err := ddp.GatherFloat64s(r.sums, append(asked, mine[:cap(mine)]...))
 	if err != nil {
 		return nil, mark(ErrPeer, err)
 	}
+	for _, row := range rows {
+		if row[0] > 0 {
+			return nil, errAskedToStop
+		}
+	}
 	var all []evalSums
 	for rank, row := range rows {
+		row = row[1:]
 		first, end := order.Assign(r.job.World, rank)
 		for i := range terms * (end - first) {
 			x := row[numbers*i:]

@@ -156,12 +156,7 @@ func (f *feed) fill(ctx context.Context, in *stepInput) (err error) {
 			}
 		}
 	}
-	select {
-	case <-f.job.Stop:
-		sums[1] = 1
-	default:
-	}
-	if f.enough.Load() {
+	if f.job.stopping() || f.enough.Load() {
 		sums[1] = 1
 	}
 	f.job.Activity.setFeed(sumCounts)

@@ -105,7 +105,7 @@ const (
 // Result is how a run ended without an error.
 type Result struct {
 	Step    int64
-	Stopped bool // on request and with a checkpoint, before the end
+	Stopped bool // on request before the end; with a checkpoint, if anything was done since the beginning
 }
 
 // The kinds of failure that a launcher treats apart; test with errors.Is.

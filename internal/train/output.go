@@ -289,7 +289,7 @@ func (o *output) finish(step int64) error {
 	}
 	o.r.job.Beat(PhaseCheckpoint, step, o.saved())
 	o.r.job.Activity.set(saveCheckpoint)
-	if err := o.saver.takeBest(step); err != nil {
+	if err := o.saver.takeBest(o.ctx, step); err != nil {
 		return err
 	}
 	if err := o.saver.saveModel(o.ctx); err != nil {

@@ -1,6 +1,7 @@
 package train
 
 import (
+	"context"
 	"encoding/json"
 	"math"
 	"path/filepath"
@@ -18,7 +19,7 @@ func TestIntervals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := begin(job); err != nil { // makes output_dir
+	if _, err := begin(context.Background(), job); err != nil { // makes output_dir
 		t.Fatal(err)
 	}
 	out, err := openOutput(t.Context(), r, p, beginning{lanes: 2})

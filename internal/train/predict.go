@@ -1,6 +1,7 @@
 package train
 
 import (
+	"context"
 	"runtime"
 	"slices"
 
@@ -55,7 +56,7 @@ func Evaluate(job *Job, watcher Watcher) (Evaluation, error) {
 	if err := job.settle(); err != nil {
 		return nil, err
 	}
-	if err := r.setUp(beginning{lanes: 1}); err != nil {
+	if err := r.setUp(context.Background(), beginning{lanes: 1}); err != nil {
 		return nil, err
 	}
 	e := predictor{r: r, watcher: watcher, samples: job.Eval[0].Samples}

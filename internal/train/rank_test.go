@@ -1,6 +1,7 @@
 package train
 
 import (
+	"context"
 	"math"
 	"strings"
 	"testing"
@@ -15,7 +16,7 @@ func oneRank(t testing.TB, job *Job) *rank {
 	t.Helper()
 	r := &rank{job: job, groups: localGroups()}
 	t.Cleanup(r.close)
-	if err := r.setUp(beginning{lanes: 1}); err != nil {
+	if err := r.setUp(context.Background(), beginning{lanes: 1}); err != nil {
 		t.Fatal(err)
 	}
 	return r

@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"time"
 
@@ -25,25 +26,27 @@ func Run(ctx context.Context, job *Job) (Result, error) {
 	if r.groups, err = formGroups(job); err != nil {
 		return Result{}, err
 	}
-	job.Activity.set(awaitBeginning)
-	start, err := begin(job)
-	if err != nil {
+	result, err := r.run(ctx)
+	if err == nil { // nobody leaves before everybody is done
+		job.Activity.set(awaitEnd)
+		err = mark(ErrPeer, ddp.Barrier(r.sums))
+	}
+	return result, err
+}
+
+// run is the run of a rank that has met the others.
+func (r *rank) run(ctx context.Context) (Result, error) {
+	start, plan, err := r.prepare(ctx)
+	if plan != nil {
+		defer plan.close()
+	}
+	if errors.Is(err, errAskedToStop) {
+		r.job.Log.Info().Int64("step", start.step).Msg("asked to stop before the first step")
+		return Result{Step: start.step, Stopped: true}, nil
+	} else if err != nil {
 		return Result{}, err
 	}
-	job.Beat(PhaseSetup, start.step, start.step)
-	job.Activity.set(prepareRank)
-	plan, err := job.newPlan(ctx, start.lanes)
-	if err != nil {
-		return Result{}, mark(ErrInput, err)
-	}
-	defer plan.close()
-	if err := plan.checkPlan(ctx, start); err != nil {
-		return Result{}, mark(ErrInput, err)
-	}
-	if err := r.setUp(start); err != nil {
-		return Result{}, err
-	}
-	r.best = newBest(job.Config, start.history(), func(step int64) bool { return plan.due(step, plan.saveSteps) })
+	r.best = newBest(r.job.Config, start.history(), func(step int64) bool { return plan.due(step, plan.saveSteps) })
 	out, err := openOutput(ctx, r, plan, start)
 	if err != nil {
 		return Result{}, err
@@ -52,18 +55,44 @@ func Run(ctx context.Context, job *Job) (Result, error) {
 	if e := out.close(); err == nil {
 		err = e
 	}
-	if err == nil { // nobody leaves before everybody is done
-		job.Activity.set(awaitEnd)
-		err = mark(ErrPeer, ddp.Barrier(r.sums))
-	}
 	return result, err
+}
+
+// prepare does what comes before the first step, in two parts, after each of which all ranks agree on whether to stop. The caller closes the plan, if there is one.
+func (r *rank) prepare(ctx context.Context) (start beginning, p *plan, err error) {
+	asked, release := r.job.untilStop(ctx)
+	defer release()
+	start, p, err = r.whereToBegin(asked)
+	if err := r.agreeToStop(cutShort(asked, err)); err != nil {
+		return start, p, err
+	}
+	err = r.setUp(asked, start)
+	return start, p, r.agreeToStop(cutShort(asked, err))
+}
+
+// whereToBegin finds where the run begins and what its steps are.
+func (r *rank) whereToBegin(ctx context.Context) (start beginning, p *plan, err error) {
+	if ctx.Err() != nil { // there may be no samples, either
+		return start, nil, context.Cause(ctx)
+	}
+	job := r.job
+	job.Activity.set(awaitBeginning)
+	if start, err = begin(ctx, job); err != nil {
+		return start, nil, err
+	}
+	job.Beat(PhaseSetup, start.step, start.step)
+	job.Activity.set(prepareRank)
+	if p, err = job.newPlan(ctx, start.lanes); err != nil {
+		return start, nil, mark(ErrInput, err)
+	}
+	return start, p, mark(ErrInput, p.checkPlan(ctx, start))
 }
 
 // loop is the run from the first step to the last.
 func (r *rank) loop(ctx context.Context, p *plan, out *output, start beginning) (result Result, err error) {
-	if r.job.Config.EvalOnStart && p.evalSteps != 0 && start.step == 0 {
-		if err := r.evaluateAndReport(0, out); err != nil {
-			return Result{}, err
+	if r.beginsWithEvaluation(p, start) {
+		if stopped, err := r.evaluateOrStop(ctx, out, nil, start.step); stopped || err != nil {
+			return Result{Step: start.step, Stopped: stopped}, err
 		}
 	}
 	if start.step >= p.total {
@@ -96,8 +125,8 @@ func (r *rank) loop(ctx context.Context, p *plan, out *output, start beginning) 
 			}
 		}
 		if p.due(step, p.evalSteps) {
-			if err := r.evaluateAndReport(step, out); err != nil {
-				return Result{}, err
+			if stopped, err := r.evaluateOrStop(ctx, out, feed, step); stopped || err != nil {
+				return Result{Step: step, Stopped: stopped}, err
 			}
 		}
 		if p.due(step, p.saveSteps) {
@@ -150,6 +179,33 @@ func (r *rank) stopEarly(ctx context.Context, p *plan, out *output, feed *feed, 
 		return err
 	}
 	return out.finish(step)
+}
+
+// beginsWithEvaluation tells whether an evaluation comes before the first step: eval_on_start's, or one that a request to stop has cut short.
+func (r *rank) beginsWithEvaluation(p *plan, start beginning) bool {
+	switch {
+	case p.evalSteps == 0 || start.evaluated():
+		return false
+	case start.step == 0:
+		return r.job.Config.EvalOnStart
+	}
+	return p.due(start.step, p.evalSteps)
+}
+
+// evaluateOrStop evaluates after step steps. stopped: a request to stop has cut that short on every rank, nothing is told of it, and what the steps have come to is saved; whoever goes on
+// from there begins with this evaluation, which the checkpoint's records lack. feed is nil where it has not begun.
+func (r *rank) evaluateOrStop(ctx context.Context, out *output, feed *feed, step int64) (stopped bool, err error) {
+	if err := r.evaluateAndReport(step, out); !errors.Is(err, errAskedToStop) {
+		return false, err
+	}
+	r.job.Log.Info().Int64("step", step).Msg("asked to stop in an evaluation, which is done when the run goes on: saving")
+	if err := out.save(step); err != nil {
+		return true, err
+	}
+	if feed != nil {
+		return true, feed.drain(ctx, step)
+	}
+	return true, nil
 }
 
 func (r *rank) evaluateAndReport(step int64, out *output) error {

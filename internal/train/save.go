@@ -79,7 +79,7 @@ func (s *saver) start(step, tokens int64, history []map[string]any) error {
 
 // takeBest puts the best checkpoint's parameters into the model, where the configuration wants that and it is not that of this step. One that somebody
 // has deleted is passed over with a warning, as Trainer does.
-func (s *saver) takeBest(step int64) error {
+func (s *saver) takeBest(ctx context.Context, step int64) error {
 	kept := s.r.best.kept
 	if !s.r.job.Config.LoadBestModelAtEnd || kept == nil {
 		return nil
@@ -92,12 +92,12 @@ func (s *saver) takeBest(step int64) error {
 	if err := s.writer.Wait(); err != nil {
 		return markWrite(err)
 	}
-	ckpt, err := checkpoint.Load(s.checkpointPath(kept.step))
+	ckpt, err := checkpoint.Load(ctx, s.checkpointPath(kept.step))
 	if err != nil {
 		log.Warn().Err(err).Msg("the best checkpoint cannot be read: the last model is saved instead")
 		return nil
 	}
-	if _, err := s.r.loadCheckpoint(ckpt); err != nil {
+	if _, err := s.r.loadCheckpoint(ctx, ckpt); err != nil {
 		return mark(ErrPermanent, err)
 	}
 	log.Info().Msg("the best model is loaded")

@@ -1,6 +1,7 @@
 package train
 
 import (
+	"context"
 	"encoding/binary"
 	"os"
 	"os/exec"
@@ -18,7 +19,7 @@ func TestCheckpointRoundTrip(t *testing.T) {
 	c := settings(t, goldenModel, "max_steps=5", "save_strategy=steps")
 	job := newJob(t, c, 33)
 	run(t, job)
-	d, err := checkpoint.Decide(c.OutputDir, checkpoint.ResumeAuto, false)
+	d, err := checkpoint.Decide(context.Background(), c.OutputDir, checkpoint.ResumeAuto, false)
 	if err != nil || d.Resume == nil {
 		t.Fatal(d, err)
 	}
@@ -29,7 +30,7 @@ func TestCheckpointRoundTrip(t *testing.T) {
 		t.Errorf("trainer_state.json is %+v", tr)
 	}
 	original, r := oneRank(t, job), oneRank(t, newJob(t, c, 33))
-	if steps, err := r.loadCheckpoint(d.Resume); err != nil || steps != 5 {
+	if steps, err := r.loadCheckpoint(context.Background(), d.Resume); err != nil || steps != 5 {
 		t.Fatalf("%d steps, %v", steps, err)
 	}
 	values, moments := 0, 0

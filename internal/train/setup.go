@@ -1,6 +1,7 @@
 package train
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"os"
@@ -76,8 +77,9 @@ func check(c *config.Config, vocabSize int) (Limits, error) {
 // unboundedMaxTokens is the longest sample, where nobody says one, of a model whose positions have no end: what T5 was pre-trained with.
 const unboundedMaxTokens = 512
 
-// setUp builds the model with its parameters, from the model directory or the checkpoint, and the optimizer.
-func (r *rank) setUp(start beginning) (err error) {
+// setUp builds the model with its parameters, from the model directory or the checkpoint, and the optimizer. The end of ctx ends the loading, with its cause; whatever ranks do together
+// comes before that.
+func (r *rank) setUp(ctx context.Context, start beginning) (err error) {
 	c := r.job.Config
 	torch.SetThreads(r.job.Threads)
 	torch.SetBF16(c.BF16)
@@ -106,9 +108,12 @@ func (r *rank) setUp(start beginning) (err error) {
 	r.model.Bind(r.params.Tensors())
 	steps := int64(0)
 	if start.checkpoint == nil {
-		err = r.loadModel()
+		err = r.loadModel(ctx)
 	} else {
-		steps, err = r.loadCheckpoint(start.checkpoint)
+		steps, err = r.loadCheckpoint(ctx, start.checkpoint)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	if err != nil {
 		return mark(ErrInput, err)
@@ -171,7 +176,7 @@ func layerwise(specs []model.Spec, decay float64) []float64 {
 }
 
 // loadModel fills the parameters from the model directory; one without weights begins at random.
-func (r *rank) loadModel() error {
+func (r *rank) loadModel(ctx context.Context) error {
 	dir := r.job.Config.Model
 	w, err := openWeights(dir)
 	if err != nil {
@@ -180,7 +185,7 @@ func (r *rank) loadModel() error {
 	if w != nil {
 		defer w.Close()
 	}
-	report, err := model.Load(r.model, r.params.Tensors(), w, uint64(r.job.Config.Seed))
+	report, err := model.Load(ctx, r.model, r.params.Tensors(), w, uint64(r.job.Config.Seed))
 	if err != nil {
 		return err
 	}

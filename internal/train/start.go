@@ -11,15 +11,17 @@ import (
 )
 
 // CheckStart tells why a run of least to most ranks could not begin with this configuration and what lies in its output_dir, before anything is
-// written: an error of kind [ErrInput]. runID is the run's; empty: a new one. digest returns the digest of the training samples; it is called only where a checkpoint is
+// written: an error of kind [ErrInput]; or the end of ctx has ended it. runID is the run's; empty: a new one. digest returns the digest of the training samples; it is called only where a checkpoint is
 // compared with. lanes is what [CheckLength] wants.
-func CheckStart(c *config.Config, runID string, least, most int, digest func() (string, error)) (lanes int, err error) {
+func CheckStart(ctx context.Context, c *config.Config, runID string, least, most int, digest func() (string, error)) (lanes int, err error) {
 	mode, err := checkpoint.ResumeMode(c.OutputDir, c.ResumeFromCheckpoint, checkpoint.Run{ID: runID})
 	if err != nil {
 		return 0, err
 	}
-	d, err := checkpoint.Decide(c.OutputDir, mode, c.OverwriteOutputDir)
-	if err != nil {
+	d, err := checkpoint.Decide(ctx, c.OutputDir, mode, c.OverwriteOutputDir)
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	} else if err != nil {
 		return 0, mark(ErrInput, err)
 	}
 	if d.Resume == nil {

@@ -2,6 +2,7 @@ package train
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,17 +32,17 @@ func TestCheckStart(t *testing.T) {
 	t.Run("goes on", func(t *testing.T) {
 		for _, world := range []int{1, 3, 4} {
 			longer := with(func(c *config.Config) { c.MaxSteps, c.SaveSteps, c.LogLevel = 20, 7, "debug" })
-			if lanes, err := CheckStart(longer, "", world, world, digest); lanes != 4 || err != nil {
+			if lanes, err := CheckStart(context.Background(), longer, "", world, world, digest); lanes != 4 || err != nil {
 				t.Errorf("%d ranks: %d lanes, %v", world, lanes, err)
 			}
-			if lanes, err := CheckStart(longer, "", world, 9, digest); lanes != 4 || err != nil {
+			if lanes, err := CheckStart(context.Background(), longer, "", world, 9, digest); lanes != 4 || err != nil {
 				t.Errorf("%d to 9 ranks: %d lanes, %v", world, lanes, err)
 			}
 		}
 	})
 	t.Run("begins", func(t *testing.T) {
 		elsewhere := with(func(c *config.Config) { c.OutputDir = filepath.Join(t.TempDir(), "other") })
-		lanes, err := CheckStart(elsewhere, "", 2, 2, func() (string, error) {
+		lanes, err := CheckStart(context.Background(), elsewhere, "", 2, 2, func() (string, error) {
 			t.Error("the digest of samples is not needed")
 			return "", nil
 		})
@@ -70,7 +71,7 @@ func TestCheckStart(t *testing.T) {
 		{"lanes", with(func(c *config.Config) { c.OutputDir = "elsewhere" }), 5, digest, []string{"global_batch_size"}},
 	} {
 		t.Run(bad.name, func(t *testing.T) {
-			_, err := CheckStart(bad.c, "", bad.world, bad.world, bad.digest)
+			_, err := CheckStart(context.Background(), bad.c, "", bad.world, bad.world, bad.digest)
 			wantKind(t, err, ErrInput, bad.said...)
 		})
 	}
@@ -79,7 +80,7 @@ func TestCheckStart(t *testing.T) {
 // A key that only the version knows which wrote the checkpoint is a difference like any other.
 func TestResumeFromALaterVersion(t *testing.T) {
 	c, job := finishedRun(t)
-	d, err := checkpoint.Decide(c.OutputDir, checkpoint.ResumeAuto, false)
+	d, err := checkpoint.Decide(context.Background(), c.OutputDir, checkpoint.ResumeAuto, false)
 	if err != nil || d.Resume == nil {
 		t.Fatal(d, err)
 	}

@@ -2,6 +2,7 @@ package train
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -158,7 +159,7 @@ func trainOn(t *testing.T, job *Job, data, host ddp.Group) (err error) {
 	var p *plan
 	p, err = job.newPlan(t.Context(), start.lanes)
 	if err == nil {
-		err = r.setUp(start)
+		err = r.setUp(context.Background(), start)
 	}
 	if err != nil {
 		return err
