@@ -44,7 +44,7 @@ func TestBF16(t *testing.T) {
 				if pairs.Defined() {
 					near("pair_logits", floatsOf(pairs), 2) // six numbers, so chance has a say
 				}
-				loss := s.Zeros(torch.Float32)
+				loss := s.DeviceZeros(torch.Float32)
 				for _, term := range m.Losses(s, b, Pass{}) {
 					loss = s.Add(loss, s.MulScalar(term.Sum, 1/float64(term.Count)))
 				}
@@ -57,7 +57,7 @@ func TestBF16(t *testing.T) {
 				ours, theirs := 0.0, 0.0
 				for i, spec := range m.Specs() {
 					want := exact.floats("grad." + spec.Name)
-					ours += math.Pow(distance(grads[i].Float32s(), want), 2)
+					ours += math.Pow(distance(floatsOf(grads[i]), want), 2)
 					theirs += math.Pow(distance(auto.floats("grad."+spec.Name), want), 2)
 				}
 				if !(ours <= 1.2*1.2*theirs) || ours == 0 {
@@ -81,7 +81,7 @@ func distance(x, y []float32) float64 {
 	return math.Sqrt(sum)
 }
 
-// floatsOf reads a tensor that may be of bfloat16.
+// floatsOf reads a tensor that may be of bfloat16, or a GPU's.
 func floatsOf(t torch.Tensor) []float32 {
 	out := make([]float32, t.Numel())
 	t.ReadFloat32s(out)

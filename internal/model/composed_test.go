@@ -45,7 +45,7 @@ func resultOf(t *testing.T, dir string, g golden, heads Heads, pass Pass, d torc
 	before := torch.Live()
 	err := torch.Do(func(s *torch.Scope) error {
 		m, params, sinks := loadModelAs(t, s, dir, heads, d)
-		loss := s.Zeros(d)
+		loss := s.DeviceZeros(d)
 		for _, term := range m.Losses(s, g.batchFor(heads), pass) {
 			r.losses = append(r.losses, term.Sum.Value())
 			loss = s.Add(loss, s.MulScalar(term.Sum, 1/float64(term.Count)))
@@ -53,12 +53,12 @@ func resultOf(t *testing.T, dir string, g golden, heads Heads, pass Pass, d torc
 		loss.Backward()
 		for i, grad := range sinks { // the very tensors that were set
 			r.grads = append(r.grads, make([]float64, params[i].Numel()))
-			for k := range r.grads[i] {
-				if d == torch.Float64 {
-					r.grads[i][k] = grad.Float64s()[k]
-				} else {
-					r.grads[i][k] = float64(grad.Float32s()[k])
-				}
+			if d == torch.Float64 {
+				copy(r.grads[i], grad.Float64s())
+				continue
+			}
+			for k, x := range floatsOf(grad) {
+				r.grads[i][k] = float64(x)
 			}
 		}
 		return nil

@@ -105,7 +105,7 @@ func loadModel(t testing.TB, s *torch.Scope, dir string, heads Heads) (Model, Lo
 	}
 	var params, grads []torch.Tensor
 	for _, spec := range m.Specs() {
-		p, g := s.Zeros(torch.Float32, spec.Shape...), s.Zeros(torch.Float32, spec.Shape...)
+		p, g := s.DeviceZeros(torch.Float32, spec.Shape...), s.DeviceZeros(torch.Float32, spec.Shape...)
 		params, grads = append(params, p), append(grads, g)
 	}
 	m.Bind(params)
@@ -149,10 +149,10 @@ func checkGolden(t *testing.T, dir string, g golden) {
 		}
 		b := g.batch("")
 		hidden := m.(*bert).encode(s, b, Pass{}, nil)
-		closeTo(t, "last hidden state", hidden.Float32s(), g.floats("last_hidden_state"), 1e-4)
+		closeTo(t, "last hidden state", floatsOf(hidden), g.floats("last_hidden_state"), 1e-4)
 		tokens, pairs := m.Logits(s, b)
 		terms := m.Losses(s, b, Pass{})
-		loss := s.Zeros(torch.Float32)
+		loss := s.DeviceZeros(torch.Float32)
 		for i, x := range []struct {
 			there        bool
 			logits       torch.Tensor
@@ -166,7 +166,7 @@ func checkGolden(t *testing.T, dir string, g golden) {
 				continue
 			}
 			term := terms[min(i, len(terms)-1)]
-			closeTo(t, x.scores, x.logits.Float32s(), g.floats(x.scores), 1e-4)
+			closeTo(t, x.scores, floatsOf(x.logits), g.floats(x.scores), 1e-4)
 			closeTo(t, x.loss, []float32{float32(term.Sum.Value())}, g.floats(x.loss), 1e-3)
 			if term.Count != int64(x.count) {
 				t.Errorf("%s: %d losses, want %d", x.loss, term.Count, x.count)
@@ -228,7 +228,7 @@ func checkGradients(t *testing.T, m Model, grads []torch.Tensor, g golden) {
 		global += norm2(wanted(s.Name))
 	}
 	for i, s := range specs {
-		want, got := wanted(s.Name), grads[i].Float32s()
+		want, got := wanted(s.Name), floatsOf(grads[i])
 		diff := make([]float32, len(want))
 		for k := range want {
 			diff[k] = got[k] - want[k]

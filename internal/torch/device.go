@@ -43,6 +43,12 @@ func settleAllocator() {
 // UseCUDA makes a GPU the place of models' tensors in this process, and the current device of the calling OS thread.
 func UseCUDA(device int) error { return asError("use_cuda", C.dt_use_cuda(C.int(device))) }
 
+// UseCPU makes the CPU the place of models' tensors again; for tests.
+func UseCPU() { C.dt_use_cpu() }
+
+// ForbidWaits makes libtorch's own operations fail that would have the host wait for a GPU, in the whole process; for tests. It needs the CUDA half to be open.
+func ForbidWaits(on bool) error { return asError("forbid_waits", C.dt_forbid_waits(cBool(on))) }
+
 // SetPrecision says whether matrix products of float32 may round their factors to TF32 on GPUs that have it, and whether operations must repeat bit for bit,
 // for the whole process. Call it before [OpenCUDA]: cuBLAS repeats itself only with a workspace of set size, which it reads once.
 func SetPrecision(tf32, deterministic bool) error {

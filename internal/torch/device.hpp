@@ -115,6 +115,17 @@ dt_error dt_use_cuda(int device) {
   });
 }
 
+void dt_use_cpu(void) { place() = at::Device(at::kCPU); }
+
+// c10::cuda::warning_state(), whose one member is a SyncDebugMode (c10/cuda/CUDAFunctions.h): 0 lets operations wait, 2 is an error instead.
+dt_error dt_forbid_waits(int on) {
+  return guard([&] {
+    auto* mode = static_cast<int*>(dlsym(RTLD_DEFAULT, "_ZZN3c104cuda13warning_stateEvE14warning_state_"));
+    TORCH_CHECK(mode, "libtorch's CUDA half is not open");
+    *mode = on ? 2 : 0;
+  });
+}
+
 void dt_pretend(int on) { pretend() = on != 0; }
 int dt_composed(void) { return pretend() || !place().is_cpu(); }
 
@@ -225,8 +236,8 @@ dt_error dt_fetch_done(dt_fetch_handle handle, int* done) {
 
 dt_error dt_fetch_wait(dt_fetch_handle handle, double* out, int64_t n) {
   return guard([&] {
-    std::unique_ptr<Fetch> f(static_cast<Fetch*>(handle));
     traced("shim::fetch_wait");
+    std::unique_ptr<Fetch> f(static_cast<Fetch*>(handle));
     if (f->event) f->event->synchronize();
     TORCH_CHECK(f->to.scalar_type() == at::kDouble && f->to.numel() == n, "fetch: want ", n, " doubles");
     std::memcpy(out, f->to.data_ptr(), n * sizeof(double));

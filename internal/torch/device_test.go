@@ -40,11 +40,17 @@ func TestCUDAHasTheOperations(t *testing.T) {
 		}
 		return
 	}
+	if err := ForbidWaits(true); err == nil {
+		t.Error("what is not open is told to forbid waiting")
+	}
 	if hasCUDAKernel("aten::native_dropout") {
 		t.Error("there is a kernel before the library is open")
 	}
 	if err := openLibrary(filepath.Join(torch, "lib", "libtorch_cuda.so")); err != nil {
 		t.Fatal(err)
+	}
+	if err := ForbidWaits(true); err != nil {
+		t.Error(err)
 	}
 	list, err := os.ReadFile("../model/testdata/composed_operations.txt")
 	if err != nil {

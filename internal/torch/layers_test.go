@@ -70,7 +70,7 @@ func TestEmbeddingSumGradients(t *testing.T) {
 			apply: func(s *Scope, in []Tensor) Tensor {
 				var table, id [3]Tensor
 				for k := range in {
-					table[k], id[k] = in[k], s.FromInt64s(ids[k])
+					table[k], id[k] = in[k], s.Input(ids[k])
 				}
 				return s.EmbeddingSum(table[0], table[1], table[2], id[0], id[1], id[2], padding)
 			},
@@ -95,11 +95,12 @@ func multipliers(t *testing.T, rows, cols int, p float64, key DropoutKey) matrix
 	t.Helper()
 	m := newMatrix(rows, cols)
 	do(t, func(s *Scope) {
-		x := s.Zeros(Float32, int64(rows), int64(cols))
-		for i := range x.Float32s() {
-			x.Float32s()[i] = 1
+		ones := make([]float32, rows*cols)
+		for i := range ones {
+			ones[i] = 1
 		}
-		for i, v := range s.Dropout(x, p, key).Float32s() {
+		x := placed(s, ones, int64(rows), int64(cols))
+		for i, v := range read(s.Dropout(x, p, key)) {
 			m[i/cols][i%cols] = float64(v)
 		}
 	})
@@ -197,18 +198,19 @@ func (c *attentionCase) factors(t *testing.T, scale, p float64, key DropoutKey) 
 	factors := make([]float64, int(c.q.dims[0])*attentionHeads*longest)
 	kept := 1 / (1 - p)
 	do(t, func(s *Scope) {
-		q, k := s.FromFloat32s(c.q.values, c.q.dims...), s.FromFloat32s(c.k.values, c.k.dims...)
+		q, k := placed(s, c.q.values, c.q.dims...), placed(s, c.k.values, c.k.dims...)
 		for first := 0; first < longest; first += d {
-			v := s.Zeros(Float32, c.v.dims...)
+			values := make([]float32, len(c.v.values))
 			for i := range len(c.keys) - 1 {
 				for j := first; j < min(first+d, int(c.keys[i+1]-c.keys[i])); j++ {
 					for head := range attentionHeads {
-						v.Float32s()[(int(c.keys[i])+j)*attentionWidth+head*d+j-first] = 1
+						values[(int(c.keys[i])+j)*attentionWidth+head*d+j-first] = 1
 					}
 				}
 			}
-			plain := s.Attention(q, k, v, s.Offsets(c.queries), s.Offsets(c.keys), attentionHeads, scale, 0, key).Float32s()
-			dropped := s.Attention(q, k, v, s.Offsets(c.queries), s.Offsets(c.keys), attentionHeads, scale, p, key).Float32s()
+			v := placed(s, values, c.v.dims...)
+			plain := read(s.Attention(q, k, v, s.Offsets(c.queries), s.Offsets(c.keys), attentionHeads, scale, 0, key))
+			dropped := read(s.Attention(q, k, v, s.Offsets(c.queries), s.Offsets(c.keys), attentionHeads, scale, p, key))
 			for i, x := range plain {
 				if x == 0 {
 					continue // no such key in the sample
@@ -296,7 +298,7 @@ func TestLinearCrossEntropyGradients(t *testing.T) {
 		for _, bias := range []bool{true, false} {
 			c := layerCase{inputs: inputs[:2], threadsShow: true,
 				apply: func(s *Scope, in []Tensor) Tensor {
-					return s.LinearCrossEntropy(in[0], in[1], append(in, Tensor{})[2], s.FromInt64s(labels), smoothing)
+					return s.LinearCrossEntropy(in[0], in[1], append(in, Tensor{})[2], s.Input(labels), smoothing)
 				},
 				reference: func(in [][]float64) []float64 {
 					return []float64{refCrossEntropy(refLinear(matrixOf(in[0], h), matrixOf(in[1], h), append(in, nil)[2]), labels, smoothing)}

@@ -33,6 +33,8 @@ dt_error dt_open_cuda(int *gpus);
 dt_error dt_open_library(const char *file);
 int dt_has_driver(void);
 dt_error dt_use_cuda(int device);
+void dt_use_cpu(void);
+dt_error dt_forbid_waits(int on);
 void dt_pretend(int on);
 int dt_composed(void);
 dt_error dt_set_precision(int tf32, int deterministic);

