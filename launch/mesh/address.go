@@ -154,20 +154,30 @@ func (m *Mesh) namedAddress(ctx context.Context, text string) (string, error) {
 	return ip.String(), nil
 }
 
-// towardsJoin is the address from which this node reaches the first other node of Config.Join. It waits for a name that does not resolve yet,
+// knownNameWait is how long a node waits for further names to resolve where one does already: the others may mean nodes that are gone for good.
+const knownNameWait = 10 * time.Second
+
+// towardsJoin is the address from which this node reaches the first other node of Config.Join that resolves. It waits for a name that does not resolve yet,
 // since this node may have just started before its neighbours' names are known.
 func (m *Mesh) towardsJoin(ctx context.Context, own []netip.Addr) (netip.Addr, bool) {
 	deadline := time.Now().Add(m.config.JoinTimeout)
+	known := false
 	for pause := seekMin; ; pause = min(2*pause, seekMax) {
 		unresolved := ""
-		for _, entry := range m.config.Join {
-			host, _ := splitJoin(entry, 0)
-			targets, err := m.lookup(ctx, host)
-			if err != nil {
-				unresolved = err.Error()
+		entries := make([]looked, len(m.config.Join))
+		for found := range m.lookupJoin(ctx) {
+			entries[found.entry] = found
+		}
+		for _, found := range entries {
+			if found.err != nil {
+				unresolved = found.err.Error()
 				continue
 			}
-			for _, target := range targets {
+			if soon := time.Now().Add(knownNameWait); !known && soon.Before(deadline) {
+				deadline = soon
+			}
+			known = true
+			for _, target := range found.hosts {
 				to := netip.MustParseAddr(target)
 				if slices.Contains(own, to) {
 					return to, true // this node is the one to join, at this address

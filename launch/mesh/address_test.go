@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
 
@@ -97,6 +99,62 @@ func TestOwnNameMeansLoopback(t *testing.T) {
 	a := start(t, c, nil)
 	if ip := net.ParseIP(a.Advertised()); ip == nil || ip.IsLoopback() {
 		t.Fatalf("advertised: %s", a.Advertised())
+	}
+}
+
+// A name that no longer means anything keeps nobody out who is found by another one: not at the start, where this node's address depends on whom it joins, and not while the name is
+// being looked for.
+func TestNameThatIsGone(t *testing.T) {
+	own, err := ownAddresses()
+	if err != nil || len(own) == 0 {
+		t.Skip("this machine has loopback alone", err)
+	}
+	noLeaks(t)
+	first := config("0-a")
+	first.Listen, first.Advertise = "", own[0].String()
+	a := start(t, first, nil)
+	_, port, err := net.SplitHostPort(a.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	met := make(chan struct{})
+	gone := func(ctx context.Context) ([]string, error) {
+		select { // a resolver that does not answer, as long as the two have not met
+		case <-met:
+		case <-ctx.Done():
+		}
+		return nil, errors.New("no answer")
+	}
+	second := config("1-b")
+	second.Listen, second.Advertise = "", ""
+	second.Join = []string{"gone.invalid:" + port, "here.invalid:" + port, "gone-too.invalid:" + port}
+	second.Resolve = func(ctx context.Context, host string) ([]string, error) {
+		if host == "here.invalid" {
+			return []string{own[0].String()}, nil
+		}
+		return gone(ctx)
+	}
+	b := start(t, second, nil)
+	b.sees("0-a")
+	a.sees("1-b")
+	close(met)
+	b.logs("not yet joined", "gone")
+}
+
+// A node that is known by its own name alone does not wait for one that is gone until --join-timeout, which is longer than any test waits.
+func TestOtherNameIsGone(t *testing.T) {
+	noLeaks(t)
+	c := config("0-a")
+	c.JoinTimeout, c.Join = 10*patience, []string{"here.invalid:29999", "gone.invalid:29999"}
+	c.Resolve = func(_ context.Context, host string) ([]string, error) {
+		if host == "here.invalid" {
+			return []string{"127.0.1.1"}, nil
+		}
+		return nil, errors.New("no such host")
+	}
+	m := &Mesh{config: c, log: zerolog.Nop()}
+	if _, ok := m.towardsJoin(t.Context(), []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")}); ok {
+		t.Error("an address was found")
 	}
 }
 

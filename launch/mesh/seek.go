@@ -1,12 +1,10 @@
 package mesh
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"strconv"
 	"time"
 )
@@ -57,52 +55,58 @@ func (m *Mesh) seek() {
 	}
 }
 
-// pass asks at every address once, where that is not known. It returns what is still missing.
+// pass asks at every address once, where that is not known, as soon as its name resolves. It returns what is still missing.
 func (s *seeker) pass() error {
 	var missing error
-	var addrs []string
-	for _, entry := range s.mesh.config.Join {
-		list, err := s.mesh.joinAddrs(s.mesh.ctx, entry)
-		if err != nil {
-			missing = err
-		}
-		addrs = append(addrs, list...)
-	}
-	slices.Sort(addrs)
-	addrs = slices.Compact(addrs)
-	addrs = slices.DeleteFunc(addrs, s.known)
 	type result struct {
 		addr, id string
 		err      error
 	}
 	results := make(chan result)
 	slots := make(chan struct{}, seekAtOnce)
-	started := 0
-	for _, addr := range addrs {
-		if time.Now().Before(s.wait[addr]) {
-			missing = fmt.Errorf("%s refused this agent", addr)
-			continue
-		}
-		if s.mesh.spawn(func() {
-			slots <- struct{}{}
-			id, err := s.mesh.ask(addr)
-			<-slots
-			results <- result{addr, id, err}
-		}) {
-			started++
-		}
-	}
-	for range started {
-		r := <-results
-		switch {
-		case r.err == nil:
-			s.agents[r.addr] = r.id
-		case errors.Is(r.err, errSelf):
-			s.self[r.addr] = true
-		default:
-			missing = r.err
-			if errors.Is(r.err, errRefused) {
-				s.wait[r.addr] = time.Now().Add(s.mesh.timing.refused)
+	asked := map[string]bool{}
+	running := 0
+	names := s.mesh.lookupJoin(s.mesh.ctx)
+	for names != nil || running > 0 {
+		select {
+		case found, open := <-names:
+			if !open {
+				names = nil
+				continue
+			}
+			if found.err != nil {
+				missing = found.err
+			}
+			for _, addr := range s.mesh.joinAddrs(found) {
+				if asked[addr] || s.known(addr) {
+					continue
+				}
+				asked[addr] = true
+				if time.Now().Before(s.wait[addr]) {
+					missing = fmt.Errorf("%s refused this agent", addr)
+					continue
+				}
+				if s.mesh.spawn(func() {
+					slots <- struct{}{}
+					id, err := s.mesh.ask(addr)
+					<-slots
+					results <- result{addr, id, err}
+				}) {
+					running++
+				}
+			}
+		case r := <-results:
+			running--
+			switch {
+			case r.err == nil:
+				s.agents[r.addr] = r.id
+			case errors.Is(r.err, errSelf):
+				s.self[r.addr] = true
+			default:
+				missing = r.err
+				if errors.Is(r.err, errRefused) {
+					s.wait[r.addr] = time.Now().Add(s.mesh.timing.refused)
+				}
 			}
 		}
 	}
@@ -143,20 +147,16 @@ func (m *Mesh) ask(addr string) (id string, err error) {
 }
 
 // joinAddrs returns the addresses (IP:port) that an entry of Config.Join stands for.
-func (m *Mesh) joinAddrs(ctx context.Context, entry string) ([]string, error) {
-	host, port := splitJoin(entry, m.config.Port)
+func (m *Mesh) joinAddrs(found looked) []string {
+	_, port := splitJoin(m.config.Join[found.entry], m.config.Port)
 	if port == 0 {
-		return nil, nil // the kernel chooses ports: this one is not known yet
+		return nil // the kernel chooses ports: this one is not known yet
 	}
-	hosts, err := m.lookup(ctx, host)
-	if err != nil {
-		return nil, err
-	}
-	addrs := make([]string, len(hosts))
-	for i, h := range hosts {
+	addrs := make([]string, len(found.hosts))
+	for i, h := range found.hosts {
 		addrs[i] = net.JoinHostPort(h, strconv.Itoa(port))
 	}
-	return addrs, nil
+	return addrs
 }
 
 // splitJoin cuts host[:port], where host may be an IPv6 address with or without brackets.
