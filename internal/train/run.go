@@ -12,6 +12,11 @@ import (
 
 // Run trains until the plan's last step, the request to stop, or a failure. It blocks; errors are of the kinds in this package.
 func Run(ctx context.Context, job *Job) (Result, error) {
+	result, err := train(ctx, job)
+	return result, job.namePair(err)
+}
+
+func train(ctx context.Context, job *Job) (Result, error) {
 	runtime.LockOSThread() // OpenMP keeps a pool of threads for each thread that it is called from
 	defer runtime.UnlockOSThread()
 	torch.TuneAllocator()

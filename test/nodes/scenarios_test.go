@@ -162,6 +162,28 @@ func TestStoppedBeforeRenaming(t *testing.T) {
 	}
 }
 
+// A worker is killed: the ranks of other hosts say which connection broke, by ranks and hosts.
+func TestPairOfACollective(t *testing.T) {
+	r := newTraining(t, newCluster(t, 2), settings{"max_steps": int64(1000000), "eval_steps": 1000000})
+	r.nproc, r.flags = 1, []string{"--max-restarts", "0"}
+	started(t, r, 10)
+	rank1, _ := r.worker(1)
+	syscall.Kill(rank1, syscall.SIGKILL)
+	r.codes(r.agents, 1, 137)
+	logs, _ := filepath.Glob(r.path("out/logs/attempt_0/0/*"))
+	said := ""
+	for _, path := range logs {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said += string(content)
+	}
+	if !strings.Contains(said, "between rank 0 (host0) and rank 1 (host1): ") {
+		t.Errorf("rank 0 does not name the pair:\n%s", said)
+	}
+}
+
 // worker returns the process of a rank of the newest attempt, and its agent.
 func (r *training) worker(rank int) (int, *agent) {
 	r.t.Helper()
