@@ -35,7 +35,7 @@ test-all: build ## run the long tests too
 
 .PHONY: test-nodes
 test-nodes: build ## several nodes, as network namespaces: every fault in every phase once (as root)
-	@$(with_torch) && set -x && DDPRUN_TEST_ALL=1 go test -count=1 -timeout 60m ./test/nodes
+	@$(with_torch) && set -x && DDPRUN_TEST_ALL=1 go test -count=1 -timeout 6h -v ./test/nodes
 
 .PHONY: test-slurm
 test-slurm: build ## start a real Slurm on this machine and test on it (as root; installs Debian's packages)
