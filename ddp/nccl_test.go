@@ -28,6 +28,11 @@ func playNCCL(scene string, rank, size int, store torch.Store, report *glooRepor
 	if os.Getenv(envAbsent) == fmt.Sprint(rank) {
 		return nil
 	}
+	if os.Getenv(envAbsent) == "" {
+		if err := allStarted(rank, size, store); err != nil {
+			return err
+		}
+	}
 	config := NCCLConfig{Timeout: ncclTimeout}
 	if dir := os.Getenv(envDump); dir != "" {
 		config.Dump = filepath.Join(dir, fmt.Sprint("rank-", rank, ".json"))
@@ -53,6 +58,19 @@ func playNCCL(scene string, rank, size int, store torch.Store, report *glooRepor
 		return err
 	}
 	return Failed(g)
+}
+
+// allStarted waits for the processes of all ranks, whose start on a busy machine takes longer than ncclTimeout.
+func allStarted(rank, size int, store torch.Store) error {
+	if err := store.Set(fmt.Sprint("started/", rank), []byte{1}); err != nil {
+		return err
+	}
+	for other := range size {
+		if _, err := store.Get(fmt.Sprint("started/", other), time.Minute); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ncclScenes are what only this group does.
