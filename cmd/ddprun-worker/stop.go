@@ -8,8 +8,6 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
-
-	"github.com/ddprun/ddprun/launch/pipe"
 )
 
 // stopGrace is for how long further signals count as the first one: a terminal or a scheduler signals every process, and so does who is
@@ -31,22 +29,6 @@ func untilSignal(ctx context.Context) (_ context.Context, release func()) {
 		after()
 		stop()
 	}
-}
-
-// errAsked ends what a rank does before it meets the others, once its agent has asked it to stop.
-var errAsked = errors.New("asked to stop")
-
-// untilAsked returns a context that the agent's request to stop ends too, with errAsked as its cause, until release is called.
-func untilAsked(ctx context.Context, line *pipe.Worker) (_ context.Context, release func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	go func() {
-		select {
-		case <-line.Stop():
-			cancel(errAsked)
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, func() { cancel(nil) }
 }
 
 // stopped turns the error of work that a signal has ended into one that asks to come again.

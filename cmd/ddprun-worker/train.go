@@ -45,7 +45,7 @@ func runRank(ctx context.Context, line *pipe.Worker, stderr io.Writer) error {
 	defer cancel(nil)
 	go endEarly(ctx, line, cancel)
 	if start.Debug {
-		waiting, release := untilAsked(ctx, line)
+		waiting, release := train.UntilAsked(ctx, line.Stop())
 		awaitDebugger(waiting, &r.activity, start.Rank, stderr)
 		release()
 	} else { // a debugger stops it for longer than a lease
@@ -108,10 +108,10 @@ func (r *rankProcess) train(ctx context.Context, stderr io.Writer) (train.Result
 	}
 	t.activity = &r.activity
 	r.beat(train.Phase(pipe.PhasePrepare), 0, 0)
-	opening, release := untilAsked(ctx, r.line)
+	opening, release := train.UntilAsked(ctx, r.line.Stop())
 	defer release()
 	data, err := t.openCorpora(opening, c, shardsDir(c), stderr, log)
-	if err != nil && errors.Is(context.Cause(opening), errAsked) {
+	if err != nil && errors.Is(context.Cause(opening), train.ErrAskedToStop) {
 		err = nil // it goes on without samples, since the ranks agree on stopping
 	}
 	defer t.tok.Close()

@@ -39,7 +39,7 @@ func (e evalResult) loss() float64 {
 }
 
 // evaluate computes the held-out loss of every set. Masks and pairs are drawn from (eval_seed, sample) alone; each micro-batch's sums are gathered
-// and added in the corpus's order in float64, so the result does not depend on the number of ranks. errAskedToStop: some rank was asked to stop, and there is none.
+// and added in the corpus's order in float64, so the result does not depend on the number of ranks. ErrAskedToStop: some rank was asked to stop, and there is none.
 func (r *rank) evaluate(step, saved int64) ([]evalResult, error) {
 	var results []evalResult
 	for _, set := range r.job.Eval {
@@ -138,7 +138,7 @@ func (e *evaluatedBatch) settle() error {
 	return err
 }
 
-// evaluateSet returns each micro-batch's sums, a term each, in order; or, on every rank, errAskedToStop where a request to stop has cut some rank's part short.
+// evaluateSet returns each micro-batch's sums, a term each, in order; or, on every rank, ErrAskedToStop where a request to stop has cut some rank's part short.
 func (r *rank) evaluateSet(set EvalSet, beat func()) ([]evalSums, error) {
 	order, err := shard.NewEvalOrder(set.Samples.Len(), r.job.Config.PerDeviceEvalBatchSize)
 	if err != nil {
@@ -201,7 +201,7 @@ func (r *rank) evaluateSet(set EvalSet, beat func()) ([]evalSums, error) {
 	}
 	for _, row := range rows {
 		if row[0] > 0 {
-			return nil, errAskedToStop
+			return nil, ErrAskedToStop
 		}
 	}
 	var all []evalSums

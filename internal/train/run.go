@@ -45,7 +45,7 @@ func (r *rank) run(ctx context.Context) (Result, error) {
 	if plan != nil {
 		defer plan.close()
 	}
-	if errors.Is(err, errAskedToStop) {
+	if errors.Is(err, ErrAskedToStop) {
 		r.job.Log.Info().Int64("step", start.step).Msg("asked to stop before the first step")
 		return Result{Step: start.step, Stopped: true}, nil
 	} else if err != nil {
@@ -65,7 +65,7 @@ func (r *rank) run(ctx context.Context) (Result, error) {
 
 // prepare does what comes before the first step, in two parts, after each of which all ranks agree on whether to stop. The caller closes the plan, if there is one.
 func (r *rank) prepare(ctx context.Context) (start beginning, p *plan, err error) {
-	asked, release := r.job.untilStop(ctx)
+	asked, release := UntilAsked(ctx, r.job.Stop)
 	defer release()
 	start, p, err = r.whereToBegin(asked)
 	if err := r.agreeToStop(cutShort(asked, err)); err != nil {
@@ -200,7 +200,7 @@ func (r *rank) beginsWithEvaluation(p *plan, start beginning) bool {
 // evaluateOrStop evaluates after step steps. stopped: a request to stop has cut that short on every rank, nothing is told of it, and what the steps have come to is saved; whoever goes on
 // from there begins with this evaluation, which the checkpoint's records lack. feed is nil where it has not begun.
 func (r *rank) evaluateOrStop(ctx context.Context, out *output, feed *feed, step int64) (stopped bool, err error) {
-	if err := r.evaluateAndReport(step, out); !errors.Is(err, errAskedToStop) {
+	if err := r.evaluateAndReport(step, out); !errors.Is(err, ErrAskedToStop) {
 		return false, err
 	}
 	r.job.Log.Info().Int64("step", step).Msg("asked to stop in an evaluation, which is done when the run goes on: saving")

@@ -278,7 +278,7 @@ func TestEndInASetUpThatIsStopped(t *testing.T) {
 	job := newJob(t, settings(t, goldenModel), 33)
 	gone := os.ErrDeadlineExceeded
 	cancel(gone)
-	asked, release := job.untilStop(ctx)
+	asked, release := UntilAsked(ctx, job.Stop)
 	defer release()
 	if err := cutShort(asked, context.Cause(asked)); err != gone {
 		t.Errorf("the error is %v", err)
