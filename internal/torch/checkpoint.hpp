@@ -70,9 +70,8 @@ extern "C" {
 dt_error dt_checkpoint(dt_tensor* inputs, int ninputs, dt_tensor* outputs, int noutputs, uintptr_t handle, dt_tensor* out) {
   return guard([&] {
     auto segment = c10::make_intrusive<Segment>(handle);
-    variable_list given;
-    for (int i = 0; i < ninputs; i++) given.push_back(T(inputs[i]));
-    for (int i = 0; i < noutputs; i++) segment->outputs.push_back(T(outputs[i]));
+    const variable_list given = listed(inputs, ninputs);
+    segment->outputs = listed(outputs, noutputs);
     auto results = Checkpoint::apply(at::TensorList(given), at::empty({0}).set_requires_grad(true), segment);
     for (int i = 0; i < noutputs; i++) out[i] = give(std::move(results[i]));
   });

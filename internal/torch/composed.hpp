@@ -171,17 +171,6 @@ at::Tensor varlen(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
     asking.keys.push_back(static_cast<int64_t>(rows.size()));
   }
   if (asking.keys.size() == s.keys.size()) return varlen_on_gpu(q, k, v, s, cq, ck, p, key);
-  auto stage = [](const void* data, size_t n, at::ScalarType type) {
-    dt_tensor t = nullptr;
-    dt_error error = dt_stage(data, static_cast<int64_t>(n), static_cast<int>(type), &t);
-    if (error) {
-      const std::string message(error);
-      std::free(error);
-      throw std::runtime_error(message);
-    }
-    std::unique_ptr<at::Tensor> owned(static_cast<at::Tensor*>(t));
-    return *owned;
-  };
   const at::Tensor kept = stage(rows.data(), rows.size(), at::kLong);
   const std::vector<int32_t> iq(asking.queries.begin(), asking.queries.end()), ik(asking.keys.begin(), asking.keys.end());
   return varlen_on_gpu(q, k.index_select(0, kept), v.index_select(0, kept), asking, stage(iq.data(), iq.size(), at::kInt), stage(ik.data(), ik.size(), at::kInt), p, key);

@@ -82,6 +82,27 @@ std::string open_cuda() {
   return why;
 }
 
+// A vector on the device with a copy of data, which may change when this returns: it lies in pinned memory until the device has it.
+at::Tensor stage(const void* data, int64_t n, at::ScalarType type) {
+  const auto options = at::TensorOptions().dtype(type);
+  const at::Device d = place();
+  at::Tensor host = at::empty({n}, options.pinned_memory(!d.is_cpu()));
+  if (n > 0) std::memcpy(host.data_ptr(), data, n * host.element_size());
+  if (d.is_cpu()) return host;
+  const c10::impl::VirtualGuardImpl device(d.type());
+  const c10::Stream compute = device.getStream(d), copying = copies();
+  at::Tensor there;
+  {
+    c10::StreamGuard on(copying);
+    there = host.to(d, /*non_blocking=*/true);
+  }
+  c10::Event arrived(d.type());
+  arrived.record(copying);
+  arrived.block(compute);
+  there.record_stream(compute);
+  return there;
+}
+
 }  // namespace
 }  // namespace ddprun
 
@@ -146,30 +167,8 @@ dt_error dt_device_zeros(const int64_t* dims, int ndims, int scalar_type, dt_ten
   });
 }
 
-// A vector on the device with a copy of data, which may change when this returns: it lies in pinned memory until the device has it.
 dt_error dt_stage(const void* data, int64_t n, int scalar_type, dt_tensor* out) {
-  return guard([&] {
-    const auto options = at::TensorOptions().dtype(static_cast<at::ScalarType>(scalar_type));
-    const at::Device d = place();
-    at::Tensor host = at::empty({n}, options.pinned_memory(!d.is_cpu()));
-    if (n > 0) std::memcpy(host.data_ptr(), data, n * host.element_size());
-    if (d.is_cpu()) {
-      *out = give(std::move(host));
-      return;
-    }
-    const c10::impl::VirtualGuardImpl device(d.type());
-    const c10::Stream compute = device.getStream(d), copying = copies();
-    at::Tensor there;
-    {
-      c10::StreamGuard on(copying);
-      there = host.to(d, /*non_blocking=*/true);
-    }
-    c10::Event arrived(d.type());
-    arrived.record(copying);
-    arrived.block(compute);
-    there.record_stream(compute);
-    *out = give(std::move(there));
-  });
+  return guard([&] { *out = give(stage(data, n, static_cast<at::ScalarType>(scalar_type))); });
 }
 
 // Copies t to floats in memory of the host, and back into contiguous floats; both wait.

@@ -7,19 +7,6 @@
 
 using namespace ddprun;
 
-namespace ddprun {
-namespace {
-
-std::vector<at::Tensor> listed(dt_tensor* tensors, int n) {
-  std::vector<at::Tensor> v;
-  v.reserve(n);
-  for (int i = 0; i < n; i++) v.push_back(T(tensors[i]));
-  return v;
-}
-
-}  // namespace
-}  // namespace ddprun
-
 extern "C" {
 
 dt_error dt_fused_adamw(dt_tensor* params, dt_tensor* grads, dt_tensor* exp_avgs, dt_tensor* exp_avg_sqs, int n,

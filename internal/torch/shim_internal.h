@@ -12,6 +12,13 @@ namespace ddprun {
 
 inline at::Tensor& T(dt_tensor t) { return *static_cast<at::Tensor*>(t); }
 
+inline std::vector<at::Tensor> listed(dt_tensor* tensors, int n) {
+  std::vector<at::Tensor> v;
+  v.reserve(n);
+  for (int i = 0; i < n; i++) v.push_back(T(tensors[i]));
+  return v;
+}
+
 // A tensor that may be none. Autograd functions take it as an optional: an undefined tensor among their inputs is an error.
 using MaybeTensor = std::optional<at::Tensor>;
 inline MaybeTensor maybe(dt_tensor t) { return t ? MaybeTensor(T(t)) : std::nullopt; }
