@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ddprun/ddprun/internal/hf"
 	"github.com/ddprun/ddprun/internal/torch"
 )
 
@@ -134,14 +133,7 @@ func (r result) off(exact result) (loss, gradient float64) {
 func golden32(t *testing.T, dir string, g golden, heads Heads, losses []float64) result {
 	t.Helper()
 	r := result{losses: losses}
-	cfg, err := hf.ReadConfig(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := New(cfg, heads)
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := newModel(t, dir, heads)
 	for _, spec := range m.Specs() {
 		name := spec.Name
 		for tied, to := range m.matchRules().Tied { // PyTorch knows a tied parameter by the name that it meets first

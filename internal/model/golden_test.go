@@ -92,8 +92,8 @@ func headsOf(architecture string) Heads {
 		Pairs: pretraining || strings.HasSuffix(architecture, "ForNextSentencePrediction")}
 }
 
-// loadModel builds the model of dir with parameters and gradients that live in s.
-func loadModel(t testing.TB, s *torch.Scope, dir string, heads Heads) (Model, LoadReport, []torch.Tensor) {
+// newModel is the model of dir, without parameters.
+func newModel(t testing.TB, dir string, heads Heads) Model {
 	t.Helper()
 	cfg, err := hf.ReadConfig(dir)
 	if err != nil {
@@ -103,6 +103,13 @@ func loadModel(t testing.TB, s *torch.Scope, dir string, heads Heads) (Model, Lo
 	if err != nil {
 		t.Fatal(err)
 	}
+	return m
+}
+
+// loadModel builds the model of dir with parameters and gradients that live in s.
+func loadModel(t testing.TB, s *torch.Scope, dir string, heads Heads) (Model, LoadReport, []torch.Tensor) {
+	t.Helper()
+	m := newModel(t, dir, heads)
 	var params, grads []torch.Tensor
 	for _, spec := range m.Specs() {
 		p, g := s.DeviceZeros(torch.Float32, spec.Shape...), s.DeviceZeros(torch.Float32, spec.Shape...)

@@ -321,14 +321,7 @@ func TestT5Tied(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		cfg, err := hf.ReadConfig(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		m, err := New(cfg, targets)
-		if err != nil {
-			t.Fatal(err)
-		}
+		m := newModel(t, dir, targets)
 		if got := m.(*t5).c.tied; got != c.tied {
 			t.Errorf("with %d tensors tied is %v", len(c.tensors), got)
 		}
@@ -401,14 +394,7 @@ func TestT5Init(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := hf.ReadConfig(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := New(cfg, targets)
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := newModel(t, dir, targets)
 	want := map[string]Init{"shared": {Std: 0.5}, "q": {Std: 0.5 / math.Sqrt(24*8)}, "k": {Std: 0.5 / math.Sqrt(24)}, "v": {Std: 0.5 / math.Sqrt(24)},
 		"o": {Std: 0.5 / math.Sqrt(32)}, "relative_attention_bias": {Std: 0.5 / math.Sqrt(24)}, "wi_0": {Std: 0.5 / math.Sqrt(24)},
 		"wi_1": {Std: 0.5 / math.Sqrt(24)}, "wo": {Std: 0.5 / math.Sqrt(40)}, "layer_norm": {Value: 0.5}, "final_layer_norm": {Value: 0.5}}

@@ -26,15 +26,6 @@ func (m *match) within(limit time.Duration) { time.Sleep(time.Duration(m.draw.In
 // fresh is a number of steps after which a generation has a checkpoint of its own: three faults without one between them end a run.
 const fresh = saveSteps + 3
 
-// reachStep waits until a step was logged; the test fails if the run ends before.
-func (m *match) reachStep(step int64) {
-	m.t.Helper()
-	m.eventually(fmt.Sprint("step ", step), func() bool { return m.step() >= step })
-	if m.step() == m.steps {
-		m.t.Fatalf("the run was over before the fault\n%s", m.log())
-	}
-}
-
 // phases begin with the one that every run begins with; the others come in any order.
 var phases = []phase{
 	{"start-up", func(m *match) {
@@ -42,16 +33,16 @@ var phases = []phase{
 		m.within(1500 * time.Millisecond)
 	}},
 	{"training", func(m *match) {
-		m.reachStep(m.newest().Start + fresh + m.draw.Int64N(10))
+		m.inSteps(m.newest().Start + fresh + m.draw.Int64N(10))
 		m.within(200 * time.Millisecond)
 	}},
 	{"evaluation", func(m *match) {
 		at := m.newest().Start + fresh + evalSteps - 1
-		m.reachStep(at - at%evalSteps) // the evaluation follows the step
+		m.inSteps(at - at%evalSteps) // the evaluation follows the step
 		m.within(300 * time.Millisecond)
 	}},
 	{"checkpointing", func(m *match) {
-		m.reachStep(m.newest().Start + fresh + m.draw.Int64N(10))
+		m.inSteps(m.newest().Start + fresh + m.draw.Int64N(10))
 		m.eventually("a checkpoint under way", func() bool {
 			saving, _ := filepath.Glob(m.path("out/.ddprun/save-g*-checkpoint-*"))
 			return len(saving) > 0

@@ -23,7 +23,7 @@ func (r *training) inSteps(step int64) {
 	r.t.Helper()
 	r.eventually(fmt.Sprint("step ", step), func() bool { return r.step() >= step })
 	if r.step() == r.steps {
-		r.t.Fatalf("the run was over at once\n%s", r.log())
+		r.t.Fatalf("the run is over already\n%s", r.log())
 	}
 }
 
