@@ -30,6 +30,7 @@ const bridgeName = "bridge"
 // newCluster has n hosts named host0 and so on. The test is skipped where there cannot be any.
 func newCluster(t testing.TB, n int) *cluster {
 	t.Helper()
+	t = witness{t}
 	c, err := openCluster(t, t.TempDir())
 	if errors.Is(err, unix.EPERM) {
 		t.Skipf("no namespaces: %v (wants root, CAP_SYS_ADMIN and CAP_NET_ADMIN)", err)

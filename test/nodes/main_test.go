@@ -53,6 +53,7 @@ func TestMain(m *testing.M) {
 	}
 	fmt.Println("DDPRUN_NODES_SEED =", seed)
 	code := m.Run()
+	printFailures()
 	if built.dir != "" {
 		os.RemoveAll(built.dir)
 	}

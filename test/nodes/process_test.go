@@ -109,9 +109,11 @@ func (p *process) find(after time.Time, texts ...string) (line, bool) {
 }
 
 // log is what the process has written, for a message.
-func (p *process) log() string {
+func (p *process) log() string { return timed(p.said()) }
+
+func timed(lines []line) string {
 	var b strings.Builder
-	for _, l := range p.said() {
+	for _, l := range lines {
 		b.WriteString(l.at.Format("05.000 ") + l.text + "\n")
 	}
 	return b.String()

@@ -146,17 +146,20 @@ func (r *training) startAll() {
 	}
 }
 
-// log is what all agents have said.
+// log is what all agents have said, in the order in which it came.
 func (r *training) log() string {
+	var all []line
 	var b strings.Builder
 	for i, a := range r.agents {
-		fmt.Fprintf(&b, "--- agent %d: node rank %d on %s, ended: %t\n", i, a.rank, a.host.name, a.ended())
+		fmt.Fprintf(&b, "agent %d: node rank %d on %s, ended: %t\n", i, a.rank, a.host.name, a.ended())
 		for _, l := range a.said() {
 			if !strings.Contains(l.text, "INF train ") { // hundreds
-				b.WriteString(l.at.Format("05.000 ") + l.text + "\n")
+				all = append(all, line{l.at, fmt.Sprintf("agent %d: %s", i, l.text)})
 			}
 		}
 	}
+	slices.SortStableFunc(all, func(a, b line) int { return a.at.Compare(b.at) })
+	b.WriteString(timed(all))
 	return b.String()
 }
 
