@@ -214,7 +214,7 @@ func (p *peers) testPaths(number int, nodes []agree.Node) agree.Paths {
 		all.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			if err := p.probe(node.ID); err != nil {
+			if err := p.probe(context.Background(), node.ID); err != nil {
 				p.run.Logger.Warn().Err(err).Str("node", node.ID).Str("host", node.Host).Msg("no path to a node")
 				mu.Lock()
 				defer mu.Unlock()
@@ -227,8 +227,8 @@ func (p *peers) testPaths(number int, nodes []agree.Node) agree.Paths {
 }
 
 // probe tries the path to a node once. One that this agent is not connected with yet gets as long as the try may take: a plan can come sooner.
-func (p *peers) probe(id string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+func (p *peers) probe(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	for {
 		p.mu.Lock()
@@ -247,26 +247,31 @@ func (p *peers) probe(id string) error {
 
 // watchPaths tries, while an attempt runs, the paths to the members that come after this one, and says which has not worked for a lease.
 func (p *peers) watchPaths(a *attempt) {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		<-a.ended
+		cancel()
+	}()
 	members := a.record.Members
 	for i := range min(watchedPaths, len(members)-1) {
-		go p.watchPath(a, members[(a.me.GroupRank+1+i)%len(members)].ID)
+		go p.watchPath(ctx, a.record.Number, members[(a.me.GroupRank+1+i)%len(members)].ID)
 	}
 }
 
-func (p *peers) watchPath(a *attempt, id string) {
+func (p *peers) watchPath(ctx context.Context, number int, id string) {
 	every := p.run.Lease / 2
 	worked := time.Now()
 	for {
 		select {
-		case <-a.ended:
+		case <-ctx.Done():
 			return
 		case <-time.After(every):
 		}
-		if err := p.probe(id); err == nil {
+		if err := p.probe(ctx, id); err == nil {
 			worked = time.Now()
-		} else if time.Since(worked) > p.run.Lease {
+		} else if time.Since(worked) > p.run.Lease && ctx.Err() == nil {
 			p.run.Logger.Warn().Err(err).Str("node", id).Msg("the path to a node no longer works")
-			p.run.tell(agree.PathLost{ID: id})
+			p.run.tell(agree.PathLost{Number: number, ID: id})
 			return
 		}
 	}

@@ -64,8 +64,11 @@ type (
 		Number      int
 		Unreachable []string // IDs of members
 	}
-	// PathLost says, while workers run, that the path to a member has not worked for a lease.
-	PathLost struct{ ID string }
+	// PathLost says that the path to a member of the generation has not worked for a lease. One that comes when the generation's workers are down tells of nothing.
+	PathLost struct {
+		Number int
+		ID     string
+	}
 	// WorkersProgress tells of a newer checkpoint.
 	WorkersProgress struct {
 		Number     int

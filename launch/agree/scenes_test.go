@@ -418,6 +418,21 @@ func TestFailedPaths(t *testing.T) {
 	s.expectEnd(t, codeDone)
 }
 
+// TestPathLostTooLate: what is found out of a path when the generation that it belonged to is over ends no later one.
+func TestPathLostTooLate(t *testing.T) {
+	s := newScene(t, 3, Config{MaxRestarts: 1})
+	s.until(5 * time.Second)
+	before, was := s.members(), s.hosts[2].p.node.ID
+	s.crash(s.hosts[2].p)
+	s.after(2*time.Second, func() { s.boot(s.hosts[2]) })
+	s.until(14 * time.Second)
+	s.expectMembers(t, 1, before...)
+	s.hosts[0].p.give(PathLost{Number: 0, ID: was})
+	s.until(16 * time.Second)
+	s.expectMembers(t, 1, before...)
+	s.expectEnd(t, codeDone)
+}
+
 // TestCutInTwo: of two halves that could each go on alone one does.
 func TestCutInTwo(t *testing.T) {
 	s := newScene(t, 4, Config{MinNodes: 2, MaxNodes: 4, LastCall: time.Second})

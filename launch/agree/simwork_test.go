@@ -273,7 +273,7 @@ func (w *world) stuck() {
 		for _, b := range w.record.Members {
 			ja, jb := w.jobs[a.ID], w.jobs[b.ID]
 			if ja != nil && jb != nil && !ja.dead && !jb.dead && !w.s.net.path(ja.p.host.i, jb.p.host.i) && w.s.chance(0.1) {
-				ja.p.give(PathLost{b.ID})
+				w.s.after(w.s.between(0, 5*time.Second), func() { ja.p.give(PathLost{Number: w.record.Number, ID: b.ID}) }) // it may be tried for longer than the generation lasts
 			}
 		}
 	}

@@ -188,7 +188,7 @@ func (m *Machine) take(in Input) {
 			m.tried, m.trying, m.missing, m.triedAt = in.Number, -1, in.Unreachable, m.now
 		}
 	case PathLost:
-		if m.workers.number >= 0 && !slices.Contains(m.workers.lostPaths, in.ID) {
+		if in.Number == m.workers.number && !slices.Contains(m.workers.lostPaths, in.ID) {
 			m.workers.lostPaths = append(m.workers.lostPaths, in.ID)
 		}
 	case WorkersProgress:
