@@ -13,6 +13,9 @@ import (
 	"github.com/ddprun/ddprun/launch/pipe"
 )
 
+// errEnded marks the reasons for which the context of a run ends.
+var errEnded = errors.New("ended early")
+
 // errStopped ends a rank that was asked to stop and has saved: exit code 75.
 var errStopped = errors.New("stopped on request; the same command goes on")
 
@@ -52,15 +55,29 @@ func runRank(ctx context.Context, line *pipe.Worker, stderr io.Writer) error {
 		go endWithLease(ctx, line, stderr)
 	}
 	result, err := r.train(ctx, stderr)
-	switch {
+	switch err = asConsequence(ctx, err); {
 	case err != nil:
 		report := pipe.ErrorReport{Message: err.Error(), Phase: r.phase, Step: r.step,
-			Permanent: errors.Is(err, train.ErrPermanent), Secondary: errors.Is(err, train.ErrPeer)}
+			Permanent: errors.Is(err, train.ErrPermanent), Secondary: errors.Is(err, train.ErrPeer) || errors.Is(err, errEnded)}
 		return errors.Join(err, line.Error(report))
 	case result.Stopped:
 		return errors.Join(line.Done(pipe.Done{Step: result.Step, Stopped: true}), errStopped)
 	}
 	return line.Done(pipe.Done{Step: result.Step})
+}
+
+// asConsequence returns an error that the end of ctx has brought about without its marks: it was no wrong input and no full disk that has ended the rank, whatever could
+// not be finished for it. Any other error is returned as it is.
+func asConsequence(ctx context.Context, err error) error {
+	switch cause := context.Cause(ctx); {
+	case err == nil || !errors.Is(cause, errEnded):
+		return err
+	case errors.Is(err, errEnded):
+		return cause
+	case errors.Is(err, context.Canceled):
+		return fmt.Errorf("%w (%v)", cause, err)
+	}
+	return err
 }
 
 // endEarly cancels the run when there is nobody to run for, or the agent wants an end without a checkpoint.
@@ -69,10 +86,10 @@ func endEarly(ctx context.Context, line *pipe.Worker, cancel context.CancelCause
 	for {
 		select {
 		case <-line.Lost():
-			cancel(errors.New("the agent is gone"))
+			cancel(fmt.Errorf("%w: the agent is gone", errEnded))
 		case <-stop:
 			if s, _ := line.Stopped(); s.How == pipe.StopNow {
-				cancel(fmt.Errorf("told to stop at once: %s", s.Reason))
+				cancel(fmt.Errorf("%w: told to stop at once: %s", errEnded, s.Reason))
 			}
 			stop = nil // the loop sees the request for a checkpoint itself
 		case <-ctx.Done():

@@ -110,6 +110,33 @@ func TestRankStopsAtOnce(t *testing.T) {
 	}
 }
 
+// Whatever a rank is doing when it is told to stop at once, what it could not finish is no failure of its own: not a wrong input, and not a full disk.
+func TestRankIsNotAtFaultWhenStopped(t *testing.T) {
+	configuration := func(w *workspace) string {
+		return w.resolved("max_steps: 1000000", "save_steps: 1", "eval_steps: 3", "eval_on_start: true", "eval_data: "+w.path("heldout.txt"))
+	}
+	began := time.Now()
+	oneRank(t, configuration(newWorkspace(t)), func(a *pipe.Agent) { awaitStep(t, a); a.Close() })
+	took := 2 * time.Since(began)
+	phases := map[pipe.Phase]int{}
+	const moments = 40
+	for i := range moments {
+		report, err := oneRank(t, configuration(newWorkspace(t)), func(agent *pipe.Agent) {
+			time.Sleep(took * time.Duration(i) / moments)
+			_ = agent.Stop(pipe.Stop{Reason: "a node is lost", How: pipe.StopNow})
+		})
+		if e := report.Error; e != nil {
+			phases[e.Phase]++
+		}
+		switch e := report.Error; {
+		case report.Done != nil && errors.Is(err, errStopped): // it heard of the request first, and had nothing to write
+		case exitCode(err) != 1 || e == nil || e.Permanent || !e.Secondary || !strings.Contains(e.Message, "a node is lost"):
+			t.Errorf("got %v; the agent was told %+v", err, e)
+		}
+	}
+	t.Log(phases)
+}
+
 func TestRankReportsItsError(t *testing.T) {
 	w := newWorkspace(t)
 	report, err := oneRank(t, w.resolved("data: "+w.path("nowhere.txt")), nil)
