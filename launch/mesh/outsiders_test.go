@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -119,42 +121,59 @@ func TestFloodOfConnections(t *testing.T) {
 	_ = b
 }
 
-// A flood of agents with another key, and of gossip's joins without a key, is refused with some lines of log.
+// A flood of agents with another key, of another run, or with another configuration, and of gossip's joins without a key, is refused with some lines of log.
 func TestFloodOfJoins(t *testing.T) {
-	noLeaks(t)
-	a, b := pairOver(t)
-	other, err := newIdentity([]byte("another key of the same job"), "run")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var flood sync.WaitGroup
-	for range 8 {
-		flood.Go(func() {
-			for i := range 50 {
-				use := []string{useControl, useGossip, useEcho}[i%3]
-				conn, err := net.Dial("tcp", a.Addr())
-				if err != nil {
-					continue
+	for _, c := range []struct {
+		name, key, run, hello string
+		words                 string   // of the log
+		uses                  []string // of connections; the others are served to whoever has the key
+	}{
+		{"another key", "another key of the same job", "run", `{}`, "another key", []string{useControl, useGossip, useEcho}},
+		{"another run", string(testKey), "other", `{}`, "another run", []string{useControl}},
+		{"another configuration", string(testKey), "run", `{"name":"stranger"}`, "a stranger", []string{useControl}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			noLeaks(t)
+			a, b := pairOver(t)
+			a.config.Admit = func(hello json.RawMessage) error {
+				if strings.Contains(string(hello), "stranger") {
+					return errors.New("a stranger")
 				}
-				config := other.config(use)
-				config.VerifyConnection = nil // it takes the agent's certificate and goes on
-				secure := tls.Client(conn, config)
-				secure.Write(fmt.Appendf(nil, `{"hello":{"protocol":1,"id":"9-%d","run_id":"run","address":"127.0.0.1:9"}}`+"\n", i))
-				io.Copy(io.Discard, secure)
-				conn.Close()
+				return nil
+			}
+			other, err := newIdentity([]byte(c.key), c.run)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var flood sync.WaitGroup
+			for range 8 {
+				flood.Go(func() {
+					for i := range 50 {
+						conn, err := net.Dial("tcp", a.Addr())
+						if err != nil {
+							continue
+						}
+						config := other.config(c.uses[i%len(c.uses)])
+						config.VerifyConnection = nil // it takes the agent's certificate and goes on
+						secure := tls.Client(conn, config)
+						fmt.Fprintf(secure, `{"hello":{"protocol":1,"id":"9-%d","run_id":"%s","address":"127.0.0.1:9","hello":%s}}`+"\n", i, c.run, c.hello)
+						io.Copy(io.Discard, secure)
+						conn.Close()
+					}
+				})
+			}
+			flood.Wait()
+			a.logs(c.words)
+			undisturbed(t, a, b)
+			a.Mesh.mu.Lock()
+			if len(a.peers) != 1 {
+				t.Errorf("%d agents are known", len(a.peers))
+			}
+			a.Mesh.mu.Unlock()
+			if n := a.warnings(); n > quietBurst {
+				t.Errorf("%d lines", n)
 			}
 		})
-	}
-	flood.Wait()
-	a.logs("another key")
-	undisturbed(t, a, b)
-	a.Mesh.mu.Lock()
-	if len(a.peers) != 1 {
-		t.Errorf("%d agents are known", len(a.peers))
-	}
-	a.Mesh.mu.Unlock()
-	if n := a.warnings(); n > quietBurst {
-		t.Errorf("%d lines", n)
 	}
 }
 
