@@ -129,7 +129,7 @@ func TestSharedPeerIsKilled(t *testing.T) {
 	t.Setenv(envGroup, "shared")
 	for rank, r := range play(t, "sharing, then killed", 3, nil) {
 		want := fmt.Sprintf("rank %d of 3: all-reduce failed, a peer is gone or silent", rank)
-		if rank != 1 && (r == nil || !strings.Contains(r.Error, want) || r.Seconds > 1) {
+		if rank != 1 && (r == nil || !strings.Contains(r.Error, want) || r.Seconds > atOnce) {
 			t.Errorf("rank %d: %+v", rank, r)
 		}
 		t.Logf("rank %d: %+v", rank, r)
@@ -147,7 +147,7 @@ func TestSharedPeerIsSilent(t *testing.T) {
 func TestSharedAbort(t *testing.T) {
 	t.Setenv(envGroup, "shared")
 	for rank, r := range play(t, "sharing, then aborted", 3, nil) {
-		if rank != 2 && (r == nil || r.Error == "" || r.Seconds > 1.5) {
+		if rank != 2 && (r == nil || r.Error == "" || r.Seconds > atOnce) {
 			t.Errorf("rank %d: got %+v", rank, r)
 		}
 		t.Logf("rank %d: %+v", rank, r)
@@ -244,7 +244,7 @@ func TestMeetFails(t *testing.T) {
 	if _, err := meet(1, 2, newMapStore(), 300*time.Millisecond); err == nil || !strings.Contains(err.Error(), "rank 0 did not come") {
 		t.Errorf("nobody else comes: %v", err)
 	}
-	if took := time.Since(start); took > 10*time.Second {
+	if took := time.Since(start); took > time.Minute {
 		t.Errorf("took %v", took)
 	}
 }

@@ -50,13 +50,9 @@ func TestContextEndsTheRun(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	defer cancel()
 	a := agentConfig{Scripts: scripts{{"hang"}}, NProc: 2, RunID: "test-" + randomHex(8), MaxRestarts: 3}
-	before := time.Now()
 	outcome, err := Run(ctx, a.config())
 	if !errors.Is(err, context.DeadlineExceeded) || outcome.Code != ExitFailed || outcome.Attempts != 1 {
 		t.Errorf("%+v %v", outcome, err)
-	}
-	if took := time.Since(before); took > 2*time.Second {
-		t.Errorf("took %v", took)
 	}
 	if pids := left(a.RunID); len(pids) > 0 {
 		t.Errorf("processes %v are left", pids)

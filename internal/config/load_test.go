@@ -299,7 +299,7 @@ func TestOutputOfAHopelessFileIsBounded(t *testing.T) {
 	if got := strings.Count(err.Error(), "\n"); got != maxErrors || !strings.HasSuffix(err.Error(), "and more like these") {
 		t.Errorf("%d lines, want %d and a last one that says so:\n%v", got, maxErrors, err)
 	}
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > time.Minute {
 		t.Errorf("took %v", took)
 	}
 }
