@@ -356,7 +356,7 @@ func (a *attempt) failed(f *Failure, w *worker, at time.Time) agree.WorkersFaile
 // failureToStart is the failure of a node on which a worker cannot be started.
 func (a *attempt) failureToStart(err error) agree.Failure {
 	a.run.startErr = err
-	f := &Failure{Rank: a.me.FirstRank, ExitCode: ExitFailed, Message: err.Error(), Permanent: true}
+	f := &Failure{Rank: a.me.FirstRank, ExitCode: ExitFailed, Message: err.Error(), Permanent: !pipe.Passing(err)}
 	failure := a.failed(f, nil, time.Now()).Failure
 	failure.Echo = 1
 	return failure

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/ddprun/ddprun/internal/train"
+	"github.com/ddprun/ddprun/launch/pipe"
 )
 
 // exitInput is the exit code for wrong configuration or input; nothing was started.
@@ -23,6 +24,8 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return 0
+	case pipe.Passing(err):
+		return 1
 	case errors.As(err, &wrong), errors.Is(err, train.ErrInput):
 		return exitInput
 	case errors.Is(err, errStopped):

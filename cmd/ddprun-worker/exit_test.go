@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"syscall"
 	"testing"
 
 	"github.com/ddprun/ddprun/internal/train"
@@ -19,6 +21,7 @@ func TestExitCode(t *testing.T) {
 		{fmt.Errorf("check: %w", inputError{errors.New("x")}), 78},
 		{fmt.Errorf("rank: %w", train.ErrInput), 78},
 		{errors.Join(train.ErrInput, errors.New("the pipe is gone")), 78},
+		{inputError{&fs.PathError{Op: "read", Path: "shards", Err: syscall.EIO}}, 1},
 		{train.ErrPeer, 1},
 		{train.ErrPermanent, 1},
 		{errors.Join(nil, errStopped), 75},

@@ -58,7 +58,7 @@ func runRank(ctx context.Context, line *pipe.Worker, stderr io.Writer) error {
 	switch err = asConsequence(ctx, err); {
 	case err != nil:
 		report := pipe.ErrorReport{Message: err.Error(), Phase: r.phase, Step: r.step,
-			Permanent: errors.Is(err, train.ErrPermanent), Secondary: errors.Is(err, train.ErrPeer) || errors.Is(err, errEnded)}
+			Permanent: errors.Is(err, train.ErrPermanent) && !pipe.Passing(err), Secondary: errors.Is(err, train.ErrPeer) || errors.Is(err, errEnded)}
 		return errors.Join(err, line.Error(report))
 	case result.Stopped:
 		return errors.Join(line.Done(pipe.Done{Step: result.Step, Stopped: true}), errStopped)

@@ -3,6 +3,7 @@ package nodes
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"strings"
@@ -22,13 +23,24 @@ type held struct {
 // holdRename traces a process that is no child of the test itself (whose waiting for it would take the tracer's news) a process until it is about to rename a path with from in its name to one with to in its name, and lets it stand there, all its threads.
 func holdRename(t testing.TB, pid int, from, to string) *held {
 	t.Helper()
+	return traceRename(t, &tracer{pid: pid, from: from, to: to})
+}
+
+// failRename has the renaming fail, as a file system on a network does that is not well, and lets the process go on.
+func failRename(t testing.TB, pid int, from, to string, with unix.Errno) {
+	t.Helper()
+	traceRename(t, &tracer{pid: pid, from: from, to: to, errno: with}).letGo()
+}
+
+func traceRename(t testing.TB, tr *tracer) *held {
+	t.Helper()
 	h := &held{release: make(chan struct{}), done: make(chan struct{})}
 	t.Cleanup(h.letGo) // before its host is powered off, which would wait for it
 	ready := make(chan error)
 	go func() {
 		runtime.LockOSThread() // tracing is the thread's; it ends with this
 		defer close(h.done)
-		tr := &tracer{pid: pid, from: from, to: to, running: map[int]bool{}}
+		tr.running = map[int]bool{}
 		err := tr.seize()
 		for err == nil && !tr.held() {
 			err = tr.next()
@@ -40,7 +52,7 @@ func holdRename(t testing.TB, pid int, from, to string) *held {
 		}
 	}()
 	if err := <-ready; err != nil {
-		t.Fatalf("hold process %d: %v", pid, err)
+		t.Fatalf("hold process %d: %v", tr.pid, err)
 	}
 	return h
 }
@@ -55,7 +67,9 @@ func (h *held) letGo() {
 type tracer struct {
 	pid      int
 	from, to string
+	errno    unix.Errno   // what the renaming fails with; 0: it does not
 	running  map[int]bool // by thread; false: it stands still
+	failing  int          // the thread that is about to see that; 0: none
 	found    bool
 }
 
@@ -116,7 +130,7 @@ func (t *tracer) next() error {
 		signal = 0
 	case signal == int(unix.SIGTRAP)|0x80:
 		signal = 0
-		if !t.found && t.awaited(tid) {
+		if !t.found && t.reached(tid) {
 			t.found = true
 			for other, running := range t.running {
 				if running {
@@ -132,10 +146,27 @@ func (t *tracer) next() error {
 	return unix.PtraceSyscall(tid, signal)
 }
 
-// awaited tells whether a thread that stands at a system call is about to do the renaming.
-func (t *tracer) awaited(tid int) bool {
+// reached tells whether a thread that stands at a system call, before or after it, is where it is to be held.
+func (t *tracer) reached(tid int) bool {
 	var regs unix.PtraceRegs
-	if unix.PtraceGetRegs(tid, &regs) != nil || int64(regs.Rax) != -int64(unix.ENOSYS) { // the kernel has that there before a call
+	if unix.PtraceGetRegs(tid, &regs) != nil {
+		return false
+	}
+	if t.failing == tid { // it comes back
+		regs.Rax = uint64(-int64(t.errno))
+		return unix.PtraceSetRegs(tid, &regs) == nil
+	}
+	if awaited := t.awaited(tid, &regs); !awaited || t.errno == 0 {
+		return awaited
+	}
+	t.failing, regs.Orig_rax = tid, math.MaxUint64 // no call: the kernel does nothing
+	unix.PtraceSetRegs(tid, &regs)
+	return false
+}
+
+// awaited tells whether a thread that stands at a system call is about to do the renaming.
+func (t *tracer) awaited(tid int, regs *unix.PtraceRegs) bool {
+	if int64(regs.Rax) != -int64(unix.ENOSYS) { // the kernel has that there before a call
 		return false
 	}
 	from, to := regs.Rsi, regs.R10 // of renameat and renameat2
@@ -157,25 +188,31 @@ func text(tid int, at uintptr) string {
 	return string(content)
 }
 
-// A process that is held before renaming has not renamed; let go, it has.
-func TestHoldRename(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t, 1)
+// renaming has a shell whose child, the process pid, is about to rename save-1 to kept-1.
+func renaming(t *testing.T) (c *cluster, shell *process, pid int) {
+	t.Helper()
+	c = newCluster(t, 1)
 	c.write("save-1", "content")
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := c.hosts[0].start([]string{roleVariable + "=probe"}, "/bin/sh", "-c", "\"$0\" rename \"$1\" \"$2\"; exit $?",
+	shell = c.hosts[0].start([]string{roleVariable + "=probe"}, "/bin/sh", "-c", "\"$0\" rename \"$1\" \"$2\"; exit $?",
 		self, c.path("save-1"), c.path("kept-1"))
-	p.until("renaming")
-	child := 0
-	for _, pid := range c.hosts[0].processes("") {
-		if pid != p.cmd.Process.Pid {
-			child = pid
+	shell.until("renaming")
+	for _, other := range c.hosts[0].processes("") {
+		if other != shell.cmd.Process.Pid {
+			pid = other
 		}
 	}
-	h := holdRename(t, child, "save-", "kept-")
+	return c, shell, pid
+}
+
+// A process that is held before renaming has not renamed; let go, it has.
+func TestHoldRename(t *testing.T) {
+	t.Parallel()
+	c, p, pid := renaming(t)
+	h := holdRename(t, pid, "save-", "kept-")
 	if _, err := os.Stat(c.path("kept-1")); err == nil {
 		t.Error("the renaming has come before its time")
 	}
@@ -185,5 +222,19 @@ func TestHoldRename(t *testing.T) {
 	}
 	if content := c.read("kept-1"); content != "content" {
 		t.Errorf("renamed: %q", content)
+	}
+}
+
+// A process whose renaming is made to fail has not renamed, and is told why.
+func TestFailRename(t *testing.T) {
+	t.Parallel()
+	c, p, pid := renaming(t)
+	failRename(t, pid, "save-", "kept-", unix.EIO)
+	if code := p.wait(); code != 1 {
+		t.Errorf("exit code %d\n%s", code, p.log())
+	}
+	p.until("input/output error")
+	if content := c.read("save-1"); content != "content" {
+		t.Errorf("not renamed: %q", content)
 	}
 }

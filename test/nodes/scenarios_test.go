@@ -162,6 +162,25 @@ func TestStoppedBeforeRenaming(t *testing.T) {
 	}
 }
 
+// A checkpoint cannot be put into place once, as on a file system that does not answer for a while: that is not taken for a full disk, and the run goes on from the checkpoint before.
+func TestFileSystemFailsOnce(t *testing.T) {
+	onlyLong(t)
+	const step = 75
+	want := wantUndisturbed(t)
+	r := newTraining(t, newCluster(t, 3), nil)
+	started(t, r, step-15)
+	rank0, _ := r.worker(0)
+	failRename(t, rank0, "save-", fmt.Sprint("checkpoint-", step), syscall.EIO)
+	r.finish(want, r.agents...)
+	records := r.records()
+	if len(records) != 2 || records[1].Start != step-saveSteps {
+		t.Errorf("%d generations, want 2, and the second from step %d", len(records), step-saveSteps)
+	}
+	if said := r.log(); !strings.Contains(said, "input/output error") {
+		t.Errorf("nobody says why\n%s", said)
+	}
+}
+
 // A worker is killed: the ranks of other hosts say which connection broke, by ranks and hosts.
 func TestPairOfACollective(t *testing.T) {
 	r := newTraining(t, newCluster(t, 2), settings{"max_steps": int64(1000000), "eval_steps": 1000000})
