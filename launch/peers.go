@@ -259,22 +259,39 @@ func (p *peers) watchPaths(a *attempt) {
 }
 
 func (p *peers) watchPath(ctx context.Context, number int, id string) {
-	every := p.run.Lease / 2
-	worked := time.Now()
-	for {
+	err := untilLost(ctx, p.run.Lease, func(ctx context.Context) error { return p.probe(ctx, id) })
+	if ctx.Err() == nil {
+		p.run.Logger.Warn().Err(err).Str("node", id).Msg("the path to a node no longer works")
+		p.run.tell(agree.PathLost{Number: number, ID: id})
+	}
+}
+
+// untilLost tries again and again, and returns why the newest try has failed once none has worked for a lease, or when ctx ends. A try does not wait for the one before,
+// and two in a row have to fail: a path that loses some packets, as in a congestion, is slow and not lost.
+func untilLost(ctx context.Context, lease time.Duration, try func(context.Context) error) (err error) {
+	ctx, cancel := context.WithCancel(ctx) // ends the tries under way
+	defer cancel()
+	tick := time.NewTicker(lease / 4)
+	defer tick.Stop()
+	results := make(chan error)
+	for worked, failures := time.Now(), 0; failures < 2 || time.Since(worked) <= lease; {
 		select {
 		case <-ctx.Done():
-			return
-		case <-time.After(every):
-		}
-		if err := p.probe(ctx, id); err == nil {
-			worked = time.Now()
-		} else if time.Since(worked) > p.run.Lease && ctx.Err() == nil {
-			p.run.Logger.Warn().Err(err).Str("node", id).Msg("the path to a node no longer works")
-			p.run.tell(agree.PathLost{Number: number, ID: id})
-			return
+			return ctx.Err()
+		case <-tick.C:
+			go func() {
+				select {
+				case results <- try(ctx):
+				case <-ctx.Done():
+				}
+			}()
+		case err = <-results:
+			if failures++; err == nil {
+				worked, failures = time.Now(), 0
+			}
 		}
 	}
+	return err
 }
 
 // leaveMark makes the file by which others see that they share this output directory.
