@@ -103,19 +103,23 @@ func readState(path string) (State, error) {
 	return state, nil
 }
 
-// quickCheck tells whether a checkpoint has its state and every file in its length, without reading them.
-func quickCheck(path string) bool {
+// quickCheck tells whether a checkpoint has its state and every file in its length, without reading them. An error is that this cannot be told.
+func quickCheck(path string) (whole bool, err error) {
 	state, err := readState(path)
-	if err != nil {
-		return false
+	if unread(err) {
+		return false, err
+	} else if err != nil {
+		return false, nil
 	}
 	for name, want := range state.Files {
 		info, err := os.Lstat(filepath.Join(path, filepath.FromSlash(name)))
-		if err != nil || !info.Mode().IsRegular() || info.Size() != want.Size {
-			return false
+		if unread(err) {
+			return false, err
+		} else if err != nil || !info.Mode().IsRegular() || info.Size() != want.Size {
+			return false, nil
 		}
 	}
-	return true
+	return true, nil
 }
 
 // isOurs tells whether ddprun wrote a directory as a checkpoint, damaged or not.
@@ -140,11 +144,11 @@ func list(outputDir string) ([]listed, error) {
 	for _, entry := range entries {
 		path := filepath.Join(outputDir, entry.Name())
 		if step, ok := stepOf(entry.Name()); ok && entry.IsDir() {
-			c := listed{path: path, step: step, ours: isOurs(path), counts: true}
-			if state, err := readState(path); err == nil {
-				c.generation = state.Generation
+			state, err := readState(path)
+			if unread(err) && isDir(path) { // else it was deleted meanwhile
+				return nil, err
 			}
-			found = append(found, c)
+			found = append(found, listed{path: path, step: step, ours: isOurs(path), generation: state.Generation, counts: true})
 		}
 	}
 	history, err := generation.Look(outputDir) // after the checkpoints: one that is there before a start is not taken for a late one
@@ -169,16 +173,18 @@ func onlyCounting(checkpoints []listed) []listed {
 }
 
 // Latest loads the newest checkpoint of an output directory that counts and verifies; nil where there is none. broken says of each
-// newer one what is wrong with it.
+// newer one what is wrong with it. One that cannot be read for now is an error: to go on from an older one would give it up for good.
 func Latest(ctx context.Context, outputDir string) (newest *Checkpoint, broken []error, err error) {
 	for range maxLooks {
 		checkpoints, err := list(outputDir)
 		if err != nil {
 			return nil, nil, err
 		}
-		newest, broken, gone := latestOf(ctx, onlyCounting(checkpoints))
+		newest, broken, gone, err := latestOf(ctx, onlyCounting(checkpoints))
 		if ctx.Err() != nil {
 			return nil, nil, context.Cause(ctx)
+		} else if err != nil {
+			return nil, nil, err
 		}
 		if newest != nil || !gone {
 			return newest, broken, nil
@@ -191,14 +197,18 @@ func Latest(ctx context.Context, outputDir string) (newest *Checkpoint, broken [
 const maxLooks = 100
 
 // latestOf is Latest of a list. gone tells that one of them was deleted meanwhile.
-func latestOf(ctx context.Context, checkpoints []listed) (newest *Checkpoint, broken []error, gone bool) {
+func latestOf(ctx context.Context, checkpoints []listed) (newest *Checkpoint, broken []error, gone bool, err error) {
 	for _, c := range slices.Backward(checkpoints) {
 		newest, err := Load(ctx, c.path)
-		if err == nil {
-			return newest, broken, false
+		switch {
+		case err == nil:
+			return newest, broken, false, nil
+		case !isDir(c.path):
+			gone = true
+		case unread(err):
+			return nil, nil, false, fmt.Errorf("%w: it is not passed over, since it may be whole; move it away to go on from the one before", err)
 		}
 		broken = append(broken, err)
-		gone = gone || !isDir(c.path)
 	}
-	return nil, broken, gone
+	return nil, broken, gone, nil
 }

@@ -28,8 +28,12 @@ func Prune(outputDir string, limit int, generation uint64, keep ...string) error
 		protected[filepath.Base(k)] = true
 	}
 	i := len(checkpoints) - 1
-	for i >= 0 && !quickCheck(checkpoints[i].path) {
-		i--
+	for ; i >= 0; i-- {
+		if whole, err := quickCheck(checkpoints[i].path); err != nil {
+			return err
+		} else if whole {
+			break
+		}
 	}
 	if i < 0 || checkpoints[i].generation != generation {
 		return nil

@@ -36,8 +36,10 @@ func Newest(outputDir string) (step int64, err error) {
 		return 0, err
 	}
 	for i := len(checkpoints) - 1; i >= 0; i-- {
-		if c := checkpoints[i]; c.ours && c.counts && quickCheck(c.path) {
-			return c.step, nil
+		if c := checkpoints[i]; c.ours && c.counts {
+			if whole, err := quickCheck(c.path); whole || err != nil && isDir(c.path) {
+				return c.step, err
+			}
 		}
 	}
 	return 0, nil

@@ -99,8 +99,13 @@ func Clean(outputDir string, generation uint64) (restored bool, err error) {
 			continue
 		}
 		between("clean: " + match[1])
-		if belongs := match[1] == kindReplaced || match[1] == kindDelete; belongs && whole(path) {
-			if _, err := os.Lstat(home); errors.Is(err, fs.ErrNotExist) {
+		if match[1] == kindReplaced || match[1] == kindDelete {
+			whole, err := isWhole(path)
+			if err != nil {
+				failed = append(failed, err)
+				continue
+			}
+			if _, err := os.Lstat(home); whole && errors.Is(err, fs.ErrNotExist) {
 				restored = true
 				failed = append(failed, putBack(path, home))
 				continue
@@ -111,5 +116,10 @@ func Clean(outputDir string, generation uint64) (restored bool, err error) {
 	return restored, errors.Join(failed...)
 }
 
-// whole tells whether what was moved aside is a file, or a checkpoint with every file in its length: an earlier version deleted it there.
-func whole(path string) bool { return isFile(path) || quickCheck(path) }
+// isWhole tells whether what was moved aside is a file, or a checkpoint with every file in its length: an earlier version deleted it there.
+func isWhole(path string) (bool, error) {
+	if isFile(path) {
+		return true, nil
+	}
+	return quickCheck(path)
+}
