@@ -55,6 +55,10 @@ test-cuda-libs: ## check what CUDA=1 sets up, without a GPU (2 GB to download)
 test-asan: ## run the tests of the NCCL binding under AddressSanitizer
 	ASAN_OPTIONS=detect_leaks=0 DDPRUN_TEST_ALL=1 LOOPBACK_CFLAGS=-fsanitize=address,undefined go test -asan -count=1 -run 'TestCalls|TestFaults|TestAllReduce' ./nccl
 
+.PHONY: test-race
+test-race: build ## run the tests of what shares memory under the race detector (compiles for minutes)
+	@$(with_torch) && set -x && go test -race -count=1 -timeout 1h ./launch/... ./internal/train ./internal/checkpoint ./internal/generation ./shard ./objectives
+
 .PHONY: test-gpu
 test-gpu: build ## run the tests that need GPUs: 1, several, several ranks on one; each skips with its reason elsewhere
 	@$(with_torch) && $(with_nccl) && export LIBTORCH=$$(scripts/libtorch.sh find) && set -x && go test -count=1 -timeout 1h -v -run '^TestGPU' ./nccl ./ddp ./internal/torch ./internal/model ./internal/train ./test/e2e
