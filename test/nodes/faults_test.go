@@ -117,8 +117,32 @@ func (m *match) anyone(times int) *agent {
 // otherNodes are the node ranks other than one.
 func (m *match) otherNodes(node int) []int { return []int{(node + 1) % 3, (node + 2) % 3} }
 
-// other draws an agent of a node other than the victim's.
-func (m *match) other() *agent { return m.now[m.otherNodes(m.node)[m.draw.IntN(2)]] }
+// pair draws two nodes of which none was lost twice already: which one of a pair is, the run decides, and one that is lost a third time is left out for longer than the match.
+func (m *match) pair() (a, b *agent) {
+	m.t.Helper()
+	nodes := []int{0, 1, 2}
+	if lost := m.lostTwice(); lost >= 0 {
+		nodes = m.otherNodes(lost)
+	}
+	m.draw.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
+	m.node = nodes[0]
+	return m.now[nodes[0]], m.now[nodes[1]]
+}
+
+// lostTwice is a node that was lost twice; -1: none.
+func (m *match) lostTwice() int {
+	lost := map[int]int{}
+	for _, r := range m.records() {
+		for rank, h := range m.place {
+			if r.Cause == h.name+" was lost" {
+				if lost[rank]++; lost[rank] == 2 {
+					return rank
+				}
+			}
+		}
+	}
+	return -1
+}
 
 // worker draws a worker.
 func (m *match) worker() int {
@@ -176,8 +200,7 @@ func cutOff(m *match) {
 }
 
 func cutAPair(m *match) {
-	a := m.anyone(2)
-	b := m.other()
+	a, b := m.pair()
 	cutPair(a.host, b.host)
 	m.after(8*time.Second, func() {
 		joinPair(a.host, b.host)
@@ -186,8 +209,7 @@ func cutAPair(m *match) {
 }
 
 func loseOneWay(m *match) {
-	a := m.anyone(2)
-	b := m.other()
+	a, b := m.pair()
 	a.host.lose(b.host)
 	m.after(8*time.Second, func() {
 		a.host.find(b.host)
