@@ -124,11 +124,11 @@ func move(from, to string) error {
 	return errors.Join(generation.Sync(filepath.Dir(to)), generation.Sync(filepath.Dir(from)))
 }
 
-// unread tells whether an error says that something cannot be read, for an I/O error or the want of a permission, and nothing of what is there: it is not damaged then,
-// as far as anybody knows, and not for this program to pass over or to delete.
-func unread(err error) bool {
+// unread tells whether an error of something in the directory dir says that it cannot be read, for an I/O error or the want of a permission, and nothing of what is there: it is
+// not damaged then, as far as anybody knows, and not for this program to pass over or to delete. A directory that was deleted meanwhile is not unread.
+func unread(dir string, err error) bool {
 	var errno syscall.Errno
-	return errors.As(err, &errno) && !slices.Contains([]syscall.Errno{syscall.ENOENT, syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP, syscall.ENAMETOOLONG}, errno)
+	return errors.As(err, &errno) && isDir(dir) && !slices.Contains([]syscall.Errno{syscall.ENOENT, syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP, syscall.ENAMETOOLONG}, errno)
 }
 
 // isFile tells whether a regular file lies there.

@@ -106,14 +106,14 @@ func readState(path string) (State, error) {
 // quickCheck tells whether a checkpoint has its state and every file in its length, without reading them. An error is that this cannot be told.
 func quickCheck(path string) (whole bool, err error) {
 	state, err := readState(path)
-	if unread(err) {
+	if unread(path, err) {
 		return false, err
 	} else if err != nil {
 		return false, nil
 	}
 	for name, want := range state.Files {
 		info, err := os.Lstat(filepath.Join(path, filepath.FromSlash(name)))
-		if unread(err) {
+		if unread(path, err) {
 			return false, err
 		} else if err != nil || !info.Mode().IsRegular() || info.Size() != want.Size {
 			return false, nil
@@ -145,7 +145,7 @@ func list(outputDir string) ([]listed, error) {
 		path := filepath.Join(outputDir, entry.Name())
 		if step, ok := stepOf(entry.Name()); ok && entry.IsDir() {
 			state, err := readState(path)
-			if unread(err) && isDir(path) { // else it was deleted meanwhile
+			if unread(path, err) {
 				return nil, err
 			}
 			found = append(found, listed{path: path, step: step, ours: isOurs(path), generation: state.Generation, counts: true})
@@ -173,7 +173,7 @@ func onlyCounting(checkpoints []listed) []listed {
 }
 
 // Latest loads the newest checkpoint of an output directory that counts and verifies; nil where there is none. broken says of each
-// newer one what is wrong with it. One that cannot be read for now is an error: to go on from an older one would give it up for good.
+// newer one what is wrong with it. One that cannot be read is an error: to go on from an older one would give it up for good.
 func Latest(ctx context.Context, outputDir string) (newest *Checkpoint, broken []error, err error) {
 	for range maxLooks {
 		checkpoints, err := list(outputDir)
@@ -203,12 +203,11 @@ func latestOf(ctx context.Context, checkpoints []listed) (newest *Checkpoint, br
 		switch {
 		case err == nil:
 			return newest, broken, false, nil
-		case !isDir(c.path):
-			gone = true
-		case unread(err):
+		case unread(c.path, err):
 			return nil, nil, false, fmt.Errorf("%w: it is not passed over, since it may be whole; move it away to go on from the one before", err)
 		}
 		broken = append(broken, err)
+		gone = gone || !isDir(c.path)
 	}
 	return nil, broken, gone, nil
 }

@@ -37,7 +37,7 @@ func Newest(outputDir string) (step int64, err error) {
 	}
 	for i := len(checkpoints) - 1; i >= 0; i-- {
 		if c := checkpoints[i]; c.ours && c.counts {
-			if whole, err := quickCheck(c.path); whole || err != nil && isDir(c.path) {
+			if whole, err := quickCheck(c.path); whole || err != nil {
 				return c.step, err
 			}
 		}

@@ -21,7 +21,13 @@ import (
 // pairOver starts two agents over sockets that see each other, and returns the first one's address.
 func pairOver(t *testing.T) (a, b *agent) {
 	t.Helper()
-	a = start(t, config("0-a"), nil)
+	return pairWith(t, config("0-a"))
+}
+
+// pairWith is pairOver with a configuration of the first agent.
+func pairWith(t *testing.T, first Config) (a, b *agent) {
+	t.Helper()
+	a = start(t, first, nil)
 	second := config("1-b")
 	second.Join = []string{a.Addr()}
 	b = start(t, second, nil)
@@ -134,13 +140,14 @@ func TestFloodOfJoins(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			noLeaks(t)
-			a, b := pairOver(t)
-			a.config.Admit = func(hello json.RawMessage) error {
+			first := config("0-a")
+			first.Admit = func(hello json.RawMessage) error {
 				if strings.Contains(string(hello), "stranger") {
 					return errors.New("a stranger")
 				}
 				return nil
 			}
+			a, b := pairWith(t, first)
 			other, err := newIdentity([]byte(c.key), c.run)
 			if err != nil {
 				t.Fatal(err)

@@ -6,8 +6,9 @@
 //
 // cluster_test.go has the bridge and the hosts, host_test.go a host's processes, cable_test.go what can happen to its cable, slow_test.go a cable
 // that is slow and loses packets (in user space, since many kernels are built without netem), clock_test.go clocks that do not agree, hold_test.go a
-// process that stands still before it renames; harness_test.go shows that all of these do what they say. run_test.go starts a run of a tiny model and reads what
-// it leaves; faults_test.go has every fault in every phase, scenarios_test.go the rest, times_test.go the table of how long it took to notice a fault and to go on.
+// process that stands still before it renames, or whose renaming fails; harness_test.go shows that all of these do what they say. run_test.go starts a run of a tiny model and reads what
+// it leaves; faults_test.go has every fault in every phase, scenarios_test.go the rest, times_test.go the table of how long it took to notice a fault and to go on,
+// and witness_test.go tells failures once more at the end.
 //
 // It wants root (CAP_SYS_ADMIN and CAP_NET_ADMIN in the machine's user namespace) and a kernel with veth and bridge; no program of iproute2.
 // Elsewhere the tests skip with the reason. Wall clocks cannot be set apart on one machine, since time namespaces have none.
