@@ -33,7 +33,7 @@ func (l *leader) run(m *Machine) {
 	case finished == len(l.record.Members):
 		l.enter(m, leadDrain)
 	case !m.c.Exclusive && m.lease(l) == 0:
-		l.stop(m, StopNow, "the coordinator cannot read output_dir any more")
+		l.stop(m, StopNow, fmt.Sprintf("the coordinator has not read output_dir for %v: the file system does not answer, or the agent was stopped", m.c.Lease))
 	case finished == 0:
 		l.invite(m)
 	}

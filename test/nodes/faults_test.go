@@ -16,38 +16,39 @@ import (
 // phase is a part of a run in which a fault can strike.
 type phase struct {
 	name string
-	// reach waits for the phase, and a little into it. The steps that it counts begin with the newest generation's.
-	reach func(m *match)
+	// reach waits for the phase, and a little into it; false: the run is over. The steps that it counts begin with the newest generation's.
+	reach func(m *match) bool
 }
 
 // within waits for up to limit.
-func (m *match) within(limit time.Duration) { time.Sleep(time.Duration(m.draw.Int64N(int64(limit)))) }
+func (m *match) within(limit time.Duration) bool {
+	time.Sleep(time.Duration(m.draw.Int64N(int64(limit))))
+	return !m.over()
+}
 
 // fresh is a number of steps after which a generation has a checkpoint of its own: three faults without one between them end a run.
 const fresh = saveSteps + 3
 
 // phases begin with the one that every run begins with; the others come in any order.
 var phases = []phase{
-	{"start-up", func(m *match) {
+	{"start-up", func(m *match) bool {
 		m.eventually("workers", func() bool { return len(m.place[2].processes("ddprun-worker")) >= m.nproc && len(m.records()) > 0 })
-		m.within(1500 * time.Millisecond)
+		return m.within(1500 * time.Millisecond)
 	}},
-	{"training", func(m *match) {
-		m.inSteps(m.newest().Start + fresh + m.draw.Int64N(10))
-		m.within(200 * time.Millisecond)
+	{"training", func(m *match) bool {
+		return m.reaches(m.newest().Start+fresh+m.draw.Int64N(10)) && m.within(200*time.Millisecond)
 	}},
-	{"evaluation", func(m *match) {
+	{"evaluation", func(m *match) bool {
 		at := m.newest().Start + fresh + evalSteps - 1
-		m.inSteps(at - at%evalSteps) // the evaluation follows the step
-		m.within(300 * time.Millisecond)
+		return m.reaches(at-at%evalSteps) && m.within(300*time.Millisecond) // the evaluation follows the step
 	}},
-	{"checkpointing", func(m *match) {
-		m.inSteps(m.newest().Start + fresh + m.draw.Int64N(10))
+	{"checkpointing", func(m *match) bool {
+		m.reaches(m.newest().Start + fresh + m.draw.Int64N(10))
 		m.eventually("a checkpoint under way", func() bool {
 			saving, _ := filepath.Glob(m.path("out/.ddprun/save-g*-checkpoint-*"))
-			return len(saving) > 0
+			return len(saving) > 0 || m.over()
 		})
-		m.within(2 * time.Millisecond)
+		return m.within(2 * time.Millisecond)
 	}},
 }
 
@@ -56,6 +57,8 @@ type fault struct {
 	name string
 	// elastic: two nodes of three are enough. They go on before what has failed comes back; after the last strike it stays away.
 	elastic bool
+	// steps are those of its match, if the machine is not so fast that they do not last.
+	steps int64
 	// strike does it. What mends it goes into later, back or calm.
 	strike func(m *match)
 }
@@ -234,36 +237,36 @@ func (m *match) takeBack(pair ...*agent) {
 }
 
 var faults = []fault{
-	{"worker killed", false, func(m *match) { syscall.Kill(m.worker(), syscall.SIGKILL) }},
-	{"worker stopped", false, func(m *match) {
+	{"worker killed", false, steps, func(m *match) { syscall.Kill(m.worker(), syscall.SIGKILL) }},
+	{"worker stopped", false, steps, func(m *match) {
 		pid := m.worker()
 		syscall.Kill(pid, syscall.SIGSTOP)
 		m.after(6*time.Second, func() { syscall.Kill(pid, syscall.SIGCONT) }) // it may be gone
 	}},
-	{"agent killed", false, killAgent(false)},
-	{"agent killed, two go on", true, killAgent(false)},
-	{"coordinator killed", false, killAgent(true)},
-	{"coordinator killed, two go on", true, killAgent(true)},
-	{"agent stopped", false, stopAgent(false)},
-	{"coordinator stopped", false, stopAgent(true)},
-	{"node cut off", false, cutOff},
-	{"node cut off, two go on", true, cutOff},
-	{"pair cut", false, cutAPair},
-	{"pair cut, two go on", true, cutAPair},
-	{"one way lost", false, loseOneWay},
-	{"one way lost, two go on", true, loseOneWay},
-	{"slow cable", false, func(m *match) {
+	{"agent killed", false, steps, killAgent(false)},
+	{"agent killed, two go on", true, longSteps, killAgent(false)},
+	{"coordinator killed", false, steps, killAgent(true)},
+	{"coordinator killed, two go on", true, longSteps, killAgent(true)},
+	{"agent stopped", false, longSteps, stopAgent(false)},
+	{"coordinator stopped", false, longSteps, stopAgent(true)},
+	{"node cut off", false, steps, cutOff},
+	{"node cut off, two go on", true, longSteps, cutOff},
+	{"pair cut", false, steps, cutAPair},
+	{"pair cut, two go on", true, longSteps, cutAPair},
+	{"one way lost", false, steps, loseOneWay},
+	{"one way lost, two go on", true, longSteps, loseOneWay},
+	{"slow cable", false, steps, func(m *match) {
 		h := m.anyone(3).host
 		h.slowDown(200*time.Millisecond, 0.05, m.draw.Uint64())
 		m.after(6*time.Second, h.speedUp)
 	}},
-	{"new address after power off", false, func(m *match) {
+	{"new address after power off", false, steps, func(m *match) {
 		a := m.anyone(2)
 		m.gone[a] = true
 		a.host.powerOff()
 		m.after(time.Second, func() { m.again(a.host.replace(), a.rank) })
 	}},
-	{"new address while cut off", false, func(m *match) {
+	{"new address while cut off", false, steps, func(m *match) {
 		a := m.anyone(2)
 		m.gone[a] = true // it waits, or hears of the end
 		a.host.cut()
@@ -273,39 +276,44 @@ var faults = []fault{
 }
 
 // undisturbed has the results of runs that no fault befalls, by their steps; what is wrong with one is text.
-var undisturbed = map[int64]func() (result, string){steps: train(steps), elasticSteps: train(elasticSteps)}
+var undisturbed = struct {
+	mu   sync.Mutex
+	runs map[int64]func() (result, string)
+}{runs: map[int64]func() (result, string){}}
 
-func train(steps int64) func() (result, string) {
-	return sync.OnceValues(func() (result, string) {
-		t := &recorder{}
-		var found result
-		func() {
-			defer t.recover()
-			c := newCluster(t, 3)
-			r := newTraining(t, c, settings{"max_steps": steps})
-			began := time.Now()
-			r.startAll()
-			r.codes(r.agents, 0)
-			if t.said != "" {
-				t.Fatal(r.log())
-			}
-			found = r.result()
-			fmt.Printf("the undisturbed run of %d steps took %v\n", steps, time.Since(began).Round(time.Second/10))
-		}()
-		t.cleanUp()
-		return found, t.said
-	})
-}
-
-func wantUndisturbed(t *testing.T) result { return wantUndisturbedOf(t, steps) }
-
-func wantUndisturbedOf(t *testing.T, steps int64) result {
+// wantUndisturbed is the result of a run of so many steps that no fault befalls.
+func wantUndisturbed(t *testing.T, steps int64) result {
 	t.Helper()
-	want, wrong := undisturbed[steps]()
+	undisturbed.mu.Lock()
+	run := undisturbed.runs[steps]
+	if run == nil {
+		run = sync.OnceValues(func() (result, string) { return trainUndisturbed(steps) })
+		undisturbed.runs[steps] = run
+	}
+	undisturbed.mu.Unlock()
+	want, wrong := run()
 	if wrong != "" {
-		t.Fatalf("the undisturbed run: %s", wrong)
+		t.Fatalf("the undisturbed run of %d steps: %s", steps, wrong)
 	}
 	return want
+}
+
+func trainUndisturbed(steps int64) (found result, wrong string) {
+	t := &recorder{}
+	func() {
+		defer t.recover()
+		r := newTraining(t, newCluster(t, 3), settings{"max_steps": steps})
+		began := time.Now()
+		r.startAll()
+		r.codes(r.agents, 0)
+		if t.said != "" {
+			t.Fatal(r.log())
+		}
+		found = r.result()
+		fmt.Printf("the undisturbed run of %d steps took %v\n", steps, time.Since(began).Round(time.Second/10))
+	}()
+	t.cleanUp()
+	return found, t.said
 }
 
 // quick are the faults of the quick tier.
@@ -320,21 +328,20 @@ func TestFaults(t *testing.T) {
 			if long || slices.Contains(quick, f.name) {
 				t.Run(f.name, func(t *testing.T) {
 					t.Parallel()
-					befall(t, f, rand.New(rand.NewPCG(seed, round<<16|uint64(i))))
+					draw := rand.New(rand.NewPCG(seed, round<<16|uint64(i)))
+					for steps := f.steps; !befall(t, f, steps, draw); steps *= 2 {
+					}
 				})
 			}
 		}
 	}
 }
 
-func befall(t *testing.T, f fault, draw *rand.Rand) {
-	length := int64(steps)
-	if f.elastic {
-		length = elasticSteps
-	}
-	want := wantUndisturbedOf(t, length)
+// befall has a run meet a fault in every phase; false: the run was over before, as on a machine faster than expected.
+func befall(t *testing.T, f fault, steps int64, draw *rand.Rand) bool {
+	want := wantUndisturbed(t, steps)
 	c := newCluster(t, 3)
-	m := &match{training: newTraining(t, c, settings{"max_steps": length}), draw: draw, place: map[int]*host{}, now: map[int]*agent{}, gone: map[*agent]bool{}, hits: map[int]int{}}
+	m := &match{training: newTraining(t, c, settings{"max_steps": steps}), draw: draw, place: map[int]*host{}, now: map[int]*agent{}, gone: map[*agent]bool{}, hits: map[int]int{}}
 	m.flags = []string{"--rejoin-timeout", "90s", "--last-call", "3s", "--max-restarts", "100"}
 	if f.elastic {
 		m.nnodes = "2:3"
@@ -347,9 +354,14 @@ func befall(t *testing.T, f fault, draw *rand.Rand) {
 	}
 	order := slices.Clone(phases)
 	draw.Shuffle(len(order)-1, func(i, j int) { order[1+i], order[1+j] = order[1+j], order[1+i] })
-	for i, p := range order {
-		m.last = i == len(order)-1
-		p.reach(m)
+	met := 0
+	for _, p := range order {
+		if !p.reach(m) {
+			t.Logf("the run of %d steps is over before a fault in %s", steps, p.name)
+			break
+		}
+		met++
+		m.last = met == len(order)
 		m.meet(f, p)
 	}
 	var stayed, gone []*agent
@@ -370,6 +382,7 @@ func befall(t *testing.T, f fault, draw *rand.Rand) {
 	if t.Failed() || os.Getenv("DDPRUN_NODES_LOGS") == "1" {
 		t.Log(m.log())
 	}
+	return met == len(order) || t.Failed()
 }
 
 // meet has a fault strike, and waits until the run has got over it.

@@ -20,7 +20,7 @@ const (
 	ranksPerNode = 2
 	lanes        = 12
 	steps        = 400 // of a run, if nothing else is said
-	elasticSteps = 900 // of one that goes on with fewer nodes, and with all again, more than once
+	longSteps    = 900 // of one that goes on before a fault is noticed or while it lasts, more than once
 	saveSteps    = 25
 	evalSteps    = 100
 )
@@ -168,6 +168,15 @@ func (r *training) eventually(what string, condition func() bool) {
 	r.t.Helper()
 	eventually(r.t, what, r.log, condition)
 }
+
+// reaches waits until a step was logged; false: the run is over.
+func (r *training) reaches(step int64) bool {
+	r.t.Helper()
+	r.eventually(fmt.Sprint("step ", step), func() bool { return r.step() >= step || r.over() })
+	return !r.over()
+}
+
+func (r *training) over() bool { return r.step() == r.steps }
 
 // codes waits for the end of agents, as long as the run gets on, and fails the test where one did not exit with one of the codes.
 func (r *training) codes(agents []*agent, want ...int) {

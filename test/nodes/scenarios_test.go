@@ -21,8 +21,7 @@ func started(t *testing.T, r *training, step int64) {
 // inSteps waits until a step was logged. The run must not be over.
 func (r *training) inSteps(step int64) {
 	r.t.Helper()
-	r.eventually(fmt.Sprint("step ", step), func() bool { return r.step() >= step })
-	if r.step() == r.steps {
+	if !r.reaches(step) {
 		r.t.Fatalf("the run is over already\n%s", r.log())
 	}
 }
@@ -53,7 +52,7 @@ func TestOneOfTwoSurvives(t *testing.T) {
 	for lost := range 2 {
 		t.Run(fmt.Sprint("host", lost, " is lost"), func(t *testing.T) {
 			onlyLong(t)
-			want := wantUndisturbed(t)
+			want := wantUndisturbed(t, steps)
 			r := newTraining(t, newCluster(t, 2), nil)
 			r.nnodes = "1:2"
 			started(t, r, 60)
@@ -68,7 +67,7 @@ func TestEightScaleToThree(t *testing.T) {
 	for _, ranked := range []bool{true, false} {
 		t.Run(fmt.Sprint("node ranks: ", ranked), func(t *testing.T) {
 			onlyLong(t)
-			want := wantUndisturbed(t)
+			want := wantUndisturbed(t, steps)
 			r := newTraining(t, newCluster(t, 8), nil)
 			r.nnodes, r.nproc = "3:8", 1
 			for i, h := range r.hosts {
@@ -95,7 +94,7 @@ func TestEightScaleToThree(t *testing.T) {
 // Everything is lost and started again on other hosts, at other addresses: the run goes on, with higher numbers.
 func TestAllStartedAgainElsewhere(t *testing.T) {
 	onlyLong(t)
-	want := wantUndisturbed(t)
+	want := wantUndisturbed(t, steps)
 	r := newTraining(t, newCluster(t, 3), nil)
 	started(t, r, 60)
 	for round := range 2 {
@@ -131,7 +130,7 @@ func TestStoppedBeforeRenaming(t *testing.T) {
 	for _, past := range []bool{false, true} {
 		t.Run(fmt.Sprint("the next generation is past it: ", past), func(t *testing.T) {
 			onlyLong(t)
-			want := wantUndisturbed(t)
+			want := wantUndisturbed(t, steps)
 			r := newTraining(t, newCluster(t, 3), nil)
 			r.nnodes, r.flags = "2:3", []string{"--last-call", "1s"}
 			started(t, r, step-15)
@@ -166,7 +165,7 @@ func TestStoppedBeforeRenaming(t *testing.T) {
 func TestFileSystemFailsOnce(t *testing.T) {
 	onlyLong(t)
 	const step = 75
-	want := wantUndisturbed(t)
+	want := wantUndisturbed(t, steps)
 	r := newTraining(t, newCluster(t, 3), nil)
 	started(t, r, step-15)
 	rank0, _ := r.worker(0)
@@ -272,7 +271,7 @@ func anyLeft(pid int, comm string) bool {
 // An agent with another key, garbage and a flood of connections do nothing but a bounded number of lines in the log.
 func TestStrangers(t *testing.T) {
 	onlyLong(t)
-	want := wantUndisturbed(t)
+	want := wantUndisturbed(t, steps)
 	r := newTraining(t, newCluster(t, 4), nil)
 	r.nnodes = "3"
 	for rank, h := range r.hosts[:3] {
