@@ -14,6 +14,7 @@ with_nccl = env=$$(scripts/nccl-wheels.sh) && eval "$$env"
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | LC_ALL=C sort | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
 	@echo "Variables: LIBTORCH=DIR (use that libtorch), CUDA=1 or 0 (with or without the CUDA libraries),"
+	@echo "  IMAGE_TAR=FILE (make test-image writes the image there too),"
 	@echo "  XDG_CACHE_HOME (where downloads lie), REFERENCE=0 (make test without Python's transformers)."
 
 .PHONY: setup
@@ -45,6 +46,10 @@ test-slurm: build ## start a real Slurm on this machine and test on it (as root;
 test-k8s: build ## test on the real Kubernetes that DDPRUN_K8S_ON reaches (docs/kubernetes.md)
 	@test -n "$$DDPRUN_K8S_ON" || { echo "make test-k8s: DDPRUN_K8S_ON names no cluster (docs/kubernetes.md says what it names)"; exit 1; }
 	@$(with_torch) && set -x && go test -count=1 -timeout 1h ./k8s && go test -count=1 -run TestKustomizeOnServer ./cmd/ddprun
+
+.PHONY: test-image
+test-image: ## build k8s/Dockerfile with buildah, without a Docker daemon, and train in the image (as root)
+	@scripts/test-image.sh $(IMAGE_TAR)
 
 .PHONY: test-cuda-libs
 test-cuda-libs: ## check what CUDA=1 sets up, without a GPU (2 GB to download)

@@ -323,6 +323,21 @@ func TestPods(t *testing.T) {
 		}
 	})
 
+	t.Run("one pod trains from the image", func(t *testing.T) {
+		image := os.Getenv("DDPRUN_K8S_IMAGE")
+		if image == "" {
+			t.Skip("DDPRUN_K8S_IMAGE is not set: the nodes have no image of k8s/Dockerfile (make test-image IMAGE_TAR=FILE writes one)")
+		}
+		r := newTrial(t, trialConfig(15), func(o *Options) { o.Image = image }).corpus()
+		r.start(func(*trial, *corev1.PodSpec) {}) // all it needs is in the image
+		if how, why := r.ended(); how != batchv1.JobComplete {
+			t.Fatalf("%s: %s", how, why)
+		}
+		if got := len(r.steps()); got != 15 {
+			t.Errorf("%d steps are logged, want 15", got)
+		}
+	})
+
 	t.Run("a broken configuration fails the Job with its message", func(t *testing.T) {
 		r := newTrial(t, strings.Replace(trialConfig(15), "model: model", "model: nowhere", 1), nil).corpus()
 		begin := time.Now()
