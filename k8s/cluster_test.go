@@ -24,6 +24,7 @@ import (
 type trial struct {
 	*testing.T
 	options Options
+	suffix  string // of the Job's name: that of a JobSet's Job is longer
 	dir     string // the shared volume
 }
 
@@ -164,8 +165,11 @@ func (r *trial) start(bring func(r *trial, pod *corev1.PodSpec)) {
 	}
 	var objects []runtime.Object
 	for _, m := range list {
-		if job, is := m.Object.(*batchv1.Job); is {
-			bring(r, &job.Spec.Template.Spec)
+		switch o := m.Object.(type) {
+		case *batchv1.Job:
+			bring(r, &o.Spec.Template.Spec)
+		case *JobSet:
+			bring(r, &o.Spec.ReplicatedJobs[0].Template.Spec.Template.Spec)
 		}
 		objects = append(objects, m.Object)
 	}
@@ -218,7 +222,7 @@ func (r *trial) get(kind, name string, into any) {
 func (r *trial) job() *batchv1.Job {
 	r.Helper()
 	var job batchv1.Job
-	r.get("job", r.options.Name, &job)
+	r.get("job", r.options.Name+r.suffix, &job)
 	return &job
 }
 
