@@ -74,7 +74,7 @@ const (
 func command(o *Options) []string {
 	args := []string{"ddprun", "--nproc", fmt.Sprint(o.nproc()), "--max-restarts", fmt.Sprint(o.MaxRestarts), "--log-format", "json"}
 	if !o.alone() {
-		args = append(args, "--advertise", "$("+podIP+")")
+		args = append(args, "--advertise", "$("+podIP+")", "--leavers-return")
 	}
 	if o.Grace != Defaults().Grace { // which is ddprun's own
 		args = append(args, "--grace", o.Grace.String())

@@ -58,27 +58,28 @@ func TestNodes(t *testing.T) {
 		name   string
 		change func(o *Options)
 		befall func(r *trial) // nil: nothing
+		stay   []string       // indexes of pods that go on through it
 	}{
-		{"three pods find each other", fixed, nil},
+		{"three pods find each other", fixed, nil, nil},
 		{"a pod is deleted", fixed, func(r *trial) {
 			r.kubectl("delete", "pod", "-l", "batch.kubernetes.io/job-completion-index=1", "--wait=false")
-		}},
+		}, []string{"0", "2"}},
 		{"the first pod is killed", fixed, func(r *trial) {
 			r.kubectl("delete", "pod", "-l", "batch.kubernetes.io/job-completion-index=0", "--force", "--grace-period=0", "--wait=false")
-		}},
+		}, []string{"1", "2"}},
 		{"a pod is evicted", fixed, func(r *trial) {
 			r.running("0", "1", "2")
 			r.evict(r.pod("2").Name)
-		}},
+		}, []string{"0", "1"}},
 		{"a rank is killed for memory", limited, func(r *trial) {
 			// /dev/shm counts as the pod's memory, and the rank is the largest of its processes.
-			r.kubectl("exec", r.pod("1").Name, "--", "sh", "-c", "dd if=/dev/zero of=/dev/shm/x bs=1M count=1000; sleep 1; rm /dev/shm/x; true")
-		}},
+			r.kubectl("exec", r.pod("1").Name, "--", "sh", "-c", "dd if=/dev/zero of=/dev/shm/x bs=1M count=880; sleep 1; rm /dev/shm/x; true")
+		}, []string{"0", "1", "2"}},
 		{"suspended and resumed", fixed, func(r *trial) {
 			r.kubectl("patch", "job", r.options.Name, "-p", `{"spec":{"suspend":true}}`)
 			r.running()
 			r.kubectl("patch", "job", r.options.Name, "-p", `{"spec":{"suspend":false}}`)
-		}},
+		}, nil},
 		{"2, 3 and again 2 pods", elastic, func(r *trial) {
 			r.resize(3)
 			r.until("three ranks", func() error {
@@ -89,7 +90,7 @@ func TestNodes(t *testing.T) {
 			})
 			r.reached(r.last() + 5)
 			r.resize(2)
-		}},
+		}, []string{"0", "1"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newTrial(t, trialConfig(nodesSteps), c.change).corpus()
@@ -97,6 +98,10 @@ func TestNodes(t *testing.T) {
 			r.start(programs(gathered))
 			r.reached(nodesFault)
 			t.Logf("step %d after %s", nodesFault, time.Since(begin).Round(time.Second))
+			stay := map[string]string{}
+			for _, index := range c.stay {
+				stay[index] = r.pod(index).Name
+			}
 			if c.befall != nil {
 				c.befall(r)
 			}
@@ -110,6 +115,11 @@ func TestNodes(t *testing.T) {
 				r.befallen(3)
 			default:
 				r.befallen(2, 3, 2)
+			}
+			for index, name := range stay {
+				if now := r.pod(index).Name; now != name {
+					t.Errorf("pod %s is another one than before: %s, it was %s", index, now, name)
+				}
 			}
 			r.same(want())
 		})

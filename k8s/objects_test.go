@@ -210,7 +210,7 @@ func TestArguments(t *testing.T) {
 	}
 	o = Defaults()
 	o.MinNodes, o.MaxNodes, o.Grace, o.MetricsPort = 2, 2, time.Minute, 9400
-	want = "ddprun --nproc 1 --max-restarts 10 --log-format json --advertise $(POD_IP) --grace 1m0s --metrics-addr :9400 /etc/ddprun/train.yaml"
+	want = "ddprun --nproc 1 --max-restarts 10 --log-format json --advertise $(POD_IP) --leavers-return --grace 1m0s --metrics-addr :9400 /etc/ddprun/train.yaml"
 	if got := strings.Join(command(&o), " "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -100,6 +100,7 @@ type Nodes struct {
 
 	JoinTimeout   time.Duration // for MinNodes to be there at first; 0: DefaultJoinTimeout
 	RejoinTimeout time.Duration // ... and after nodes were lost; 0: DefaultRejoinTimeout
+	LeaversReturn bool          // a node that was told to leave comes again by itself: the others wait for it as for a lost one
 	LastCall      time.Duration // how long nobody new may come before a start with fewer than MaxNodes; 0: DefaultLastCall
 	Lease         time.Duration // how long a node is waited for that says nothing; 0: DefaultLease
 	RemedyAfter   time.Duration // how long a node is lost before its Remedy is said; 0: DefaultRemedyAfter

@@ -17,7 +17,7 @@ const minTick = time.Millisecond
 func (r *run) drive(ctx context.Context, exclusive bool) (Outcome, error) {
 	machine := agree.New(agree.Config{
 		Self: r.self, RunID: r.RunID, Digest: r.Digests["configuration"], MinNodes: r.MinNodes, MaxNodes: r.MaxNodes,
-		MaxRestarts: r.MaxRestarts, LastCall: r.LastCall, JoinTimeout: r.JoinTimeout, RejoinTimeout: r.RejoinTimeout,
+		MaxRestarts: r.MaxRestarts, LastCall: r.LastCall, JoinTimeout: r.JoinTimeout, RejoinTimeout: r.RejoinTimeout, LeaversReturn: r.LeaversReturn,
 		Lease: r.Lease, Exclusive: exclusive, SkipFinished: r.MaxNodes > 1,
 	}, r.now())
 	timer := time.NewTimer(0)

@@ -23,7 +23,7 @@ import (
 type nodeOptions struct {
 	nnodes, nodeRank, port, runID, keyFile, listen, advertise string
 	join                                                      []string
-	insecure                                                  bool
+	insecure, leaversReturn                                   bool
 	joinTimeout, rejoinTimeout, lastCall, lease               time.Duration
 }
 
@@ -39,6 +39,7 @@ func (o *nodeOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.advertise, "advertise", "", "`address` or interface at which others reach this node, its ranks too (default: the one that leads to them)")
 	flags.DurationVar(&o.joinTimeout, "join-timeout", launch.DefaultJoinTimeout, "how long to wait for enough nodes at first")
 	flags.DurationVar(&o.rejoinTimeout, "rejoin-timeout", launch.DefaultRejoinTimeout, "how long to wait for enough nodes after some were lost; then exit code 75")
+	flags.BoolVar(&o.leaversReturn, "leavers-return", false, "wait --rejoin-timeout for a node that TERM has ended too, as pods come again by themselves, if fewer than MIN are left; else all end with 75 at once")
 	flags.DurationVar(&o.lastCall, "last-call", launch.DefaultLastCall, "with MIN:MAX, how long nobody new may come before a start with fewer than MAX")
 	flags.DurationVar(&o.lease, "lease", launch.DefaultLease, "how long a node may say nothing before it counts as lost")
 }
@@ -56,7 +57,7 @@ func (o *nodeOptions) nodes(place where.Place, c *config.Config) (launch.Nodes, 
 	n := launch.Nodes{
 		MinNodes: place.MinNodes, MaxNodes: place.MaxNodes, NodeRank: place.NodeRank, Join: place.Join, Port: place.Port,
 		Listen: o.listen, Advertise: o.advertise, Resolve: resolve,
-		JoinTimeout: o.joinTimeout, RejoinTimeout: o.rejoinTimeout, LastCall: o.lastCall, Lease: o.lease,
+		JoinTimeout: o.joinTimeout, RejoinTimeout: o.rejoinTimeout, LeaversReturn: o.leaversReturn, LastCall: o.lastCall, Lease: o.lease,
 		Note:   c.Device,
 		Remedy: os.Getenv("DDPRUN_REMEDY"), // manifests of ddprun k8s set it
 		Newest: func() (int64, error) { return checkpoint.Newest(c.OutputDir) },

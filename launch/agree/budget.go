@@ -128,14 +128,22 @@ func (l *leader) afterLoss(m *Machine, r *Record, v *verdict) {
 	if l.owns(r) && l.reason != "" {
 		v.cause = l.reason
 	}
+	ended := func(member Member) bool {
+		p := m.peers[member.ID]
+		return p != nil && p.report != nil && p.report.Ran == r.Number && p.report.Busy < 0
+	}
+	// Workers stop with a checkpoint only together, so who is gone after that has left.
+	stopped := slices.ContainsFunc(r.Members, func(member Member) bool { return ended(member) && m.peers[member.ID].report.End == Stopped })
 	for _, member := range r.Members {
 		p := m.peers[member.ID]
 		switch {
-		case p != nil && p.report != nil && p.report.Ran == r.Number && p.report.Busy < 0:
+		case ended(member):
 			v.failed = v.failed || p.report.End == Failed || p.report.End == Killed
 		case p != nil && p.report != nil && p.report.Gone, p != nil && p.report != nil && p.report.Leaving:
 		case p != nil && m.fresh(p):
 			v.failed = true // it did not start its workers
+		case stopped:
+			v.cause = member.Host + " has left"
 		default:
 			v.failed = true
 			v.losses = append(v.losses, Loss{Rank: member.Rank, Host: member.Host})

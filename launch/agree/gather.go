@@ -82,7 +82,7 @@ func (l *leader) conclude(m *Machine, r *Record) {
 	if len(leaving) == 0 {
 		return
 	}
-	if v.ran && len(staying) < m.c.MinNodes {
+	if v.ran && len(staying) < m.c.MinNodes && (len(staying) == 0 || !m.c.LeaversReturn) {
 		o := m.outcome(codeComeAgain, fmt.Sprintf("%s leaves: %s", m.name(leaving[0].node.ID), leaving[0].report.Reason))
 		o.Failure = v.failure
 		l.finish(m, o, true)

@@ -12,6 +12,7 @@ type Config struct {
 	LastCall           time.Duration // how long nobody new may come before a start with fewer than MaxNodes
 	JoinTimeout        time.Duration // how long to wait for MinNodes at first
 	RejoinTimeout      time.Duration // ... and later, after nodes were lost; then the run ends with 75
+	LeaversReturn      bool          // nodes that leave come again by themselves: they are waited for as lost ones are
 	Beat               time.Duration // between two beats, DefaultBeat
 	Lease              time.Duration // DefaultLease
 	ConfirmTimeout     time.Duration // for a plan to be confirmed by all

@@ -226,6 +226,44 @@ func TestLeaveSome(t *testing.T) {
 	}
 }
 
+// TestLeaversReturn: where those who leave come again, a run of exactly three waits for the third, whoever it was, and ends with 75 only when it does not come.
+func TestLeaversReturn(t *testing.T) {
+	for leaver := range 3 {
+		s := newScene(t, 3, Config{LeaversReturn: true})
+		s.until(5 * time.Second)
+		var before []*process
+		for _, h := range s.hosts {
+			before = append(before, h.p)
+		}
+		s.leave(s.hosts[leaver].p)
+		s.until(20 * time.Second)
+		s.expectMembers(t, 1, 0, 1, 2)
+		for i, h := range s.hosts {
+			if same := h.p == before[i]; same == (i == leaver) {
+				t.Errorf("node %d has left, and node %d has the agent that it had: %t", leaver, i, same)
+			}
+		}
+		if r := s.top(); r.Restarts != 0 || r.Barren != 0 || len(r.Losses) > 0 || r.Start == 0 {
+			t.Errorf("after leaving: %+v", r)
+		}
+		s.expectEnd(t, codeDone)
+	}
+	s := newScene(t, 3, Config{LeaversReturn: true, RejoinTimeout: 20 * time.Second})
+	s.until(5 * time.Second)
+	for _, h := range s.hosts {
+		h.away = true
+	}
+	s.leave(s.hosts[1].p)
+	s.until(20 * time.Second)
+	if s.hosts[0].p == nil || s.hosts[2].p == nil || s.hosts[1].p != nil {
+		t.Fatal("two of three do not wait for the third")
+	}
+	s.until(50 * time.Second)
+	if s.hosts[0].p != nil || s.hosts[2].p != nil {
+		t.Error("they wait for longer than they should")
+	}
+}
+
 // TestLeaveAll: also where too few would remain.
 func TestLeaveAll(t *testing.T) {
 	for _, leavers := range []int{1, 3} {

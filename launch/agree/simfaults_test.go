@@ -19,7 +19,7 @@ func newSim(seed uint64, hosts int) *sim {
 	s.c = Config{
 		RunID: "run", Digest: "d", MaxNodes: hosts, MinNodes: 1 + s.r.IntN(hosts), MaxRestarts: 1000,
 		LastCall: s.between(0, time.Second), JoinTimeout: 10 * time.Minute, RejoinTimeout: 10 * time.Minute,
-		ConfirmTimeout: s.between(2*time.Second, 10*time.Second), SkipFinished: true,
+		ConfirmTimeout: s.between(2*time.Second, 10*time.Second), SkipFinished: true, LeaversReturn: seed%2 == 0,
 	}
 	if s.chance(0.3) {
 		s.c.LastCall = s.between(0, 10*time.Second)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -120,6 +121,27 @@ func TestAllStartedAgainElsewhere(t *testing.T) {
 			continue
 		}
 		r.finish(want, again...)
+	}
+}
+
+// A node is told to leave and comes again, as a pod does, also the one that coordinates: the others stay for it.
+func TestLeaversReturn(t *testing.T) {
+	onlyLong(t)
+	want := wantUndisturbed(t, steps)
+	r := newTraining(t, newCluster(t, 3), nil)
+	r.flags = []string{"--leavers-return"}
+	started(t, r, 60)
+	agents := slices.Clone(r.agents)
+	for round, leaver := range []int{2, r.coordinator()} {
+		agents[leaver].signal(syscall.SIGTERM)
+		r.codes(agents[leaver:leaver+1], 75)
+		agents[leaver] = r.start(r.hosts[leaver], leaver)
+		r.eventually("the next generation", func() bool { return len(r.records()) == round+2 })
+		r.inSteps(r.records()[round+1].Start + 30)
+	}
+	r.finish(want, agents...)
+	if records := r.records(); len(records) != 3 {
+		t.Errorf("%d generations, want 3", len(records))
 	}
 }
 
