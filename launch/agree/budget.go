@@ -97,6 +97,11 @@ func (p *peer) precedes(other *peer) bool {
 	return cmp.Or(cmp.Compare(p.report.Failure.Echo, other.report.Failure.Echo), cmp.Compare(p.failed, other.failed)) < 0
 }
 
+// ended says whether p, which may be nobody, has reported that its workers of generation n have ended.
+func (p *peer) ended(n int) bool {
+	return p != nil && p.report != nil && p.report.Ran == n && p.report.Busy < 0
+}
+
 // afterFailure decides after a worker's failure.
 func (l *leader) afterFailure(m *Machine, v *verdict) {
 	v.barren++
@@ -128,16 +133,15 @@ func (l *leader) afterLoss(m *Machine, r *Record, v *verdict) {
 	if l.owns(r) && l.reason != "" {
 		v.cause = l.reason
 	}
-	ended := func(member Member) bool {
-		p := m.peers[member.ID]
-		return p != nil && p.report != nil && p.report.Ran == r.Number && p.report.Busy < 0
-	}
 	// Workers stop with a checkpoint only together, so who is gone after that has left.
-	stopped := slices.ContainsFunc(r.Members, func(member Member) bool { return ended(member) && m.peers[member.ID].report.End == Stopped })
+	stopped := slices.ContainsFunc(r.Members, func(member Member) bool {
+		p := m.peers[member.ID]
+		return p.ended(r.Number) && p.report.End == Stopped
+	})
 	for _, member := range r.Members {
 		p := m.peers[member.ID]
 		switch {
-		case ended(member):
+		case p.ended(r.Number):
 			v.failed = v.failed || p.report.End == Failed || p.report.End == Killed
 		case p != nil && p.report != nil && p.report.Gone, p != nil && p.report != nil && p.report.Leaving:
 		case p != nil && m.fresh(p):
