@@ -24,7 +24,6 @@ import (
 type trial struct {
 	*testing.T
 	options Options
-	suffix  string // of the Job's name: that of a JobSet's Job is longer
 	dir     string // the shared volume
 }
 
@@ -83,8 +82,7 @@ func newTrial(t *testing.T, config string, change func(o *Options)) *trial {
 			r.explain()
 		}
 		for _, args := range [][]string{{"delete", "namespace", o.Namespace, "--wait=false"}, {"delete", "persistentvolume", o.Namespace, "--wait=false"}} {
-			on := exec.Command(os.Getenv("DDPRUN_K8S_ON"), append([]string{"ctl", "kubectl"}, args...)...) // t's context has ended
-			if out, err := on.CombinedOutput(); err != nil {
+			if out, err := kubectl(t, "", args...); err != nil {
 				t.Errorf("%v: %v\n%s", args, err, out)
 			}
 		}
@@ -125,8 +123,7 @@ func (r *trial) corpus() *trial {
 func (r *trial) explain() {
 	for _, args := range [][]string{{"get", "job,pods", "-o", "wide"}, {"get", "events", "--sort-by=.lastTimestamp"}, {"describe", "pods"},
 		{"logs", "-l", "app.kubernetes.io/instance=" + r.options.Name, "--tail=60", "--prefix"}} {
-		on := exec.Command(os.Getenv("DDPRUN_K8S_ON"), append([]string{"ctl", "kubectl", "-n", r.options.Namespace}, args...)...)
-		out, _ := on.CombinedOutput()
+		out, _ := kubectl(r.T, "", append([]string{"-n", r.options.Namespace}, args...)...)
 		r.Logf("%s:\n%s", strings.Join(args, " "), out)
 	}
 }
@@ -222,7 +219,7 @@ func (r *trial) get(kind, name string, into any) {
 func (r *trial) job() *batchv1.Job {
 	r.Helper()
 	var job batchv1.Job
-	r.get("job", r.options.Name+r.suffix, &job)
+	r.get("job", r.options.job(), &job)
 	return &job
 }
 

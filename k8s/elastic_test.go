@@ -158,6 +158,12 @@ func (r *trial) pod(index string) corev1.Pod {
 	return corev1.Pod{}
 }
 
+// deletePod deletes the pod of an index, as people do, and does not wait for its end.
+func (r *trial) deletePod(index string, flags ...string) {
+	r.Helper()
+	r.kubectl(append([]string{"delete", "pod", "-l", batchv1.JobCompletionIndexAnnotation + "=" + index, "--wait=false"}, flags...)...)
+}
+
 func (r *trial) node(index string) string { return r.pod(index).Spec.NodeName }
 
 // verdict waits until the Job has succeeded. It is Complete when pods on lost nodes are gone too.

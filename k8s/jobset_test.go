@@ -23,9 +23,7 @@ func installed(t *testing.T, project string) {
 // newSet is a trial of three pods in a JobSet.
 func newSet(t *testing.T, config string) *trial {
 	t.Helper()
-	r := newTrial(t, config, func(o *Options) { o.MinNodes, o.MaxNodes, o.JobSet = 3, 3, true })
-	r.suffix = "-" + replicatedJob + "-0"
-	return r.corpus()
+	return newTrial(t, config, func(o *Options) { o.MinNodes, o.MaxNodes, o.JobSet = 3, 3, true }).corpus()
 }
 
 // setEnded waits until the JobSet has ended and returns how.
@@ -56,9 +54,7 @@ func TestJobSet(t *testing.T) {
 		name   string
 		befall func(r *trial)
 	}{
-		{"a pod is deleted", func(r *trial) {
-			r.kubectl("delete", "pod", "-l", "batch.kubernetes.io/job-completion-index=1", "--wait=false")
-		}},
+		{"a pod is deleted", func(r *trial) { r.deletePod("1") }},
 		{"suspended and resumed", func(r *trial) {
 			r.kubectl("patch", "jobset", r.options.Name, "--type", "merge", "-p", `{"spec":{"suspend":true}}`)
 			r.running()

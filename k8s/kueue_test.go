@@ -3,8 +3,6 @@ package k8s
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
 	"testing"
 	"time"
 
@@ -48,8 +46,7 @@ func newQueued(t *testing.T, low, high, pods int) *trial {
 	r := newTrial(t, trialConfig(nodesSteps), func(o *Options) { o.MinNodes, o.MaxNodes, o.Queue = low, high, "team" }).corpus()
 	t.Cleanup(func() {
 		for _, kind := range []string{"clusterqueue", "resourceflavor"} {
-			on := exec.Command(os.Getenv("DDPRUN_K8S_ON"), "ctl", "kubectl", "delete", kind, r.options.Namespace, "--wait=false") // t's context has ended
-			if out, err := on.CombinedOutput(); err != nil {
+			if out, err := kubectl(t, "", "delete", kind, r.options.Namespace, "--wait=false"); err != nil {
 				t.Errorf("%v\n%s", err, out)
 			}
 		}

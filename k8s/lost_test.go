@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -96,9 +94,8 @@ func TestLostNodes(t *testing.T) {
 				r.Fatalf("the log says %q, want %q", command, want)
 			}
 			r.kubectl(strings.Fields(command)[1:]...)
-			r.Cleanup(func() { // its context has ended
-				on := exec.Command(os.Getenv("DDPRUN_K8S_ON"), "ctl", "kubectl", "taint", "node", lost, corev1.TaintNodeOutOfService+"-")
-				if out, err := on.CombinedOutput(); err != nil {
+			r.Cleanup(func() {
+				if out, err := kubectl(r.T, "", "taint", "node", lost, corev1.TaintNodeOutOfService+"-"); err != nil {
 					r.Errorf("%v\n%s", err, out)
 				}
 			})

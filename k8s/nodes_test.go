@@ -61,12 +61,8 @@ func TestNodes(t *testing.T) {
 		stay   []string       // indexes of pods that go on through it
 	}{
 		{"three pods find each other", fixed, nil, nil},
-		{"a pod is deleted", fixed, func(r *trial) {
-			r.kubectl("delete", "pod", "-l", "batch.kubernetes.io/job-completion-index=1", "--wait=false")
-		}, []string{"0", "2"}},
-		{"the first pod is killed", fixed, func(r *trial) {
-			r.kubectl("delete", "pod", "-l", "batch.kubernetes.io/job-completion-index=0", "--force", "--grace-period=0", "--wait=false")
-		}, []string{"1", "2"}},
+		{"a pod is deleted", fixed, func(r *trial) { r.deletePod("1") }, []string{"0", "2"}},
+		{"the first pod is killed", fixed, func(r *trial) { r.deletePod("0", "--force", "--grace-period=0") }, []string{"1", "2"}},
 		{"a pod is evicted", fixed, func(r *trial) {
 			r.running("0", "1", "2")
 			r.evict(r.pod("2").Name)

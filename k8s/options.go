@@ -160,10 +160,13 @@ func (o *Options) keySecret() string {
 
 func (o *Options) configMap() string { return o.Name + "-config" }
 
-// podPrefix is what pods' host names begin with; their index follows.
-func (o *Options) podPrefix() string {
+// job is the Job's name: that of a JobSet's Job is longer.
+func (o *Options) job() string {
 	if o.JobSet {
-		return o.Name + "-" + replicatedJob + "-0-"
+		return o.Name + "-" + replicatedJob + "-0"
 	}
-	return o.Name + "-"
+	return o.Name
 }
+
+// podPrefix is what pods' host names begin with; their index follows.
+func (o *Options) podPrefix() string { return o.job() + "-" }

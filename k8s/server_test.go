@@ -14,14 +14,14 @@ import (
 )
 
 // kubectl runs kubectl against the cluster whose script "on" the variable DDPRUN_K8S_ON names: "$DDPRUN_K8S_ON ctl kubectl ..."
-// reaches it. It skips the test where there is none.
+// reaches it. It skips the test where there is none. Clean-ups call it too, so the end of t's context does not end it.
 func kubectl(t *testing.T, stdin string, args ...string) (string, error) {
 	t.Helper()
 	on := os.Getenv("DDPRUN_K8S_ON")
 	if on == "" {
 		t.Skip("DDPRUN_K8S_ON is not set: no Kubernetes to ask (docs/kubernetes.md says what it names)")
 	}
-	cmd := exec.CommandContext(t.Context(), on, append([]string{"ctl", "kubectl"}, args...)...)
+	cmd := exec.Command(on, append([]string{"ctl", "kubectl"}, args...)...)
 	var out bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &out
 	err := cmd.Run()
